@@ -1,0 +1,11 @@
+# Writes OUTPUT, a C++ source that gives the text of each of FILES by its name.
+set(source "// Made by config/embed_text.cmake of the files in config/models/.\n")
+string(APPEND source "#include \"config/model_text.hpp\"\n\nnamespace sluice::config {\n\n")
+string(APPEND source "std::string_view model_text(std::string_view name) {\n")
+foreach(file IN LISTS FILES)
+  get_filename_component(name "${file}" NAME_WE)
+  file(READ "${file}" text)
+  string(APPEND source "  if (name == \"${name}\") return R\"sluice-sql(${text})sluice-sql\";\n")
+endforeach()
+string(APPEND source "  return {};\n}\n\n}  // namespace sluice::config\n")
+file(WRITE "${OUTPUT}" "${source}")

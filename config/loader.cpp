@@ -1,0 +1,276 @@
+// Reads TOML (toml++ has its one home here) and the environment against the settings table.
+#include "config/loader.hpp"
+
+#include <unistd.h>
+
+#include <toml++/toml.h>
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "config/dsn_secret.hpp"
+#include "config/nearest_name.hpp"
+#include "config/settings_table.hpp"
+#include "config/settings_value.hpp"
+#include "config/units.hpp"
+
+namespace sluice::config {
+
+namespace {
+
+using Problems = std::vector<std::string>;
+
+constexpr std::string_view kPasswordAdvice =
+    "holds a password; keep it out of the configuration: use passfile=FILE or service=NAME in the "
+    "dsn, ~/.pgpass, or PGPASSFILE";
+
+std::string joined_lines(const Problems& problems) {
+  std::string text;
+  for (const std::string& problem : problems) {
+    if (!text.empty()) text += '\n';
+    text += problem;
+  }
+  return text;
+}
+
+std::string did_you_mean(std::string_view nearest) {
+  return nearest.empty() ? std::string() : "; did you mean " + std::string(nearest) + "?";
+}
+
+std::vector<std::string_view> section_names() {
+  std::vector<std::string_view> names;
+  for (const Setting& setting : settings_table()) {
+    if (names.empty() || names.back() != setting.section) names.push_back(setting.section);
+  }
+  return names;
+}
+
+std::vector<std::string_view> keys_of(std::string_view section) {
+  std::vector<std::string_view> keys;
+  for (const Setting& setting : settings_table()) {
+    if (setting.section == section) keys.push_back(setting.key);
+  }
+  return keys;
+}
+
+std::string unknown_key(std::string_view section, std::string_view key) {
+  const std::string name = std::string(section) + "." + std::string(key);
+  if (belongs_to_a_later_version(name)) return name + " is not in this version of sluice";
+  for (const Setting& setting : settings_table()) {
+    if (setting.key == key)
+      return name + " is not a setting; " + std::string(key) + " belongs in [" +
+             std::string(setting.section) + "]";
+  }
+  return name + " is not a setting" + did_you_mean(nearest_name(key, keys_of(section)));
+}
+
+std::string unknown_section(std::string_view section) {
+  if (belongs_to_a_later_version(section))
+    return "[" + std::string(section) + "] is not in this version of sluice";
+  for (const Setting& setting : settings_table()) {
+    if (setting.key == section)
+      return std::string(section) + " is not a section; it is a key of [" +
+             std::string(setting.section) + "]";
+  }
+  return std::string(section) + " is not a section" +
+         did_you_mean(nearest_name(section, section_names()));
+}
+
+std::string type_name(const toml::node& node) {
+  switch (node.type()) {
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "a list of mixed values";
+    case toml::node_type::floating_point:
+      return "a number with a fraction";
+    case toml::node_type::boolean:
+      return "true or false";
+    case toml::node_type::date:
+    case toml::node_type::time:
+    case toml::node_type::date_time:
+      return "a date or time";
+    case toml::node_type::none:
+    case toml::node_type::string:
+    case toml::node_type::integer:
+      return "of another type";
+  }
+  return {};
+}
+
+template <typename T>
+std::vector<T> elements(const toml::array& array) {
+  std::vector<T> values;
+  for (const toml::node& element : array) values.push_back(element.value_or(T{}));
+  return values;
+}
+
+GivenValue given_value(const toml::node& node) {
+  if (const auto* text = node.as_string()) return text->get();
+  if (const auto* number = node.as_integer()) return number->get();
+  const toml::array* array = node.as_array();
+  if (array && (array->empty() || array->is_homogeneous(toml::node_type::string)))
+    return elements<std::string>(*array);
+  if (array && array->is_homogeneous(toml::node_type::integer))
+    return elements<std::int64_t>(*array);
+  return Misfit{type_name(node)};
+}
+
+// Reads one file into the settings, noting everything that is wrong with it.
+class FileReader final {
+ public:
+  FileReader(std::string_view file, Settings& settings, Problems& problems)
+      : file_(file), settings_(settings), problems_(problems) {}
+
+  void read(std::string_view toml) {
+    toml::table root;
+    try {
+      root = toml::parse(toml);
+    } catch (const toml::parse_error& error) {
+      note(error.source(), std::string(error.description()));
+      return report_notes();
+    }
+    for (const auto& [name, node] : root) read_section(name.str(), name.source(), node);
+    report_notes();
+  }
+
+ private:
+  void note(const toml::source_region& where, const std::string& what) {
+    notes_.emplace_back(where.begin.line, what);
+  }
+
+  // toml++ walks a table by its keys; people go through a file by its lines.
+  void report_notes() {
+    std::stable_sort(notes_.begin(), notes_.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (const auto& [line, what] : notes_)
+      problems_.push_back(file_ + ":" + std::to_string(line) + ": " + what);
+  }
+
+  void read_section(std::string_view section, const toml::source_region& where,
+                    const toml::node& node) {
+    if (section_sentence(section).empty()) return note(where, unknown_section(section));
+    const toml::table* table = node.as_table();
+    if (!table) return note(where, "[" + std::string(section) + "] must be a section");
+    for (const auto& [key, value] : *table) read_key(section, key.str(), key.source(), value);
+  }
+
+  void read_key(std::string_view section, std::string_view key, const toml::source_region& where,
+                const toml::node& value) {
+    const Setting* setting = find_setting(section, key);
+    if (!setting) return note(where, unknown_key(section, key));
+    const std::string wrong = assign(*setting, given_value(value), settings_);
+    if (!wrong.empty()) return note(where, setting->name() + " " + wrong);
+    if (setting->name() == "postgres.dsn" && holds_password(settings_.postgres.dsn))
+      note(where, "postgres.dsn " + std::string(kPasswordAdvice));
+  }
+
+  std::string file_;
+  Settings& settings_;
+  Problems& problems_;
+  std::vector<std::pair<toml::source_index, std::string>> notes_;  // line, what is wrong
+};
+
+// "INGEST_SOCKETS" -> section "ingest", key "sockets". None if no section has that name.
+std::optional<std::pair<std::string, std::string>> section_and_key(std::string_view name) {
+  std::string lower(name);
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  for (const std::string_view section : section_names()) {
+    if (lower.starts_with(std::string(section) + "_"))
+      return std::pair{std::string(section), lower.substr(section.size() + 1)};
+  }
+  return std::nullopt;
+}
+
+// Variables of other names that begin with SLUICE_ are none of ours to judge.
+void read_variable(const std::string& name, const std::string& value, Settings& settings,
+                   Problems& problems) {
+  constexpr std::string_view kPrefix = "SLUICE_";
+  if (!name.starts_with(kPrefix)) return;
+  const auto place = section_and_key(std::string_view(name).substr(kPrefix.size()));
+  if (!place) return;
+  const Setting* setting = find_setting(place->first, place->second);
+  if (!setting) return problems.push_back(name + ": " + unknown_key(place->first, place->second));
+  const std::string wrong = assign_text(*setting, value, settings);
+  if (!wrong.empty()) problems.push_back(name + ": " + setting->name() + " " + wrong);
+}
+
+void check_together(const Settings& settings, std::string_view file, Problems& problems) {
+  if (settings.ingest.line_bytes_max > settings.ingest.queue_bytes_max)
+    problems.push_back(std::string(file) + ": ingest.line_bytes_max (" +
+                       size_text(settings.ingest.line_bytes_max) +
+                       ") must not be more than ingest.queue_bytes_max (" +
+                       size_text(settings.ingest.queue_bytes_max) + ")");
+}
+
+Settings finish(Settings settings, Problems problems, std::string_view file,
+                const Environment& environment) {
+  for (const auto& [name, value] : environment) read_variable(name, value, settings, problems);
+  if (problems.empty()) check_together(settings, file, problems);
+  if (!problems.empty()) throw LoadError(std::move(problems));
+  return settings;
+}
+
+std::string content_of(const std::string& file) {
+  // A directory opens like a file, and fails only when it is read.
+  std::error_code none;
+  const bool directory = std::filesystem::is_directory(file, none);
+  std::ifstream stream(file, std::ios::binary);
+  const int error = directory ? EISDIR : errno;
+  if (directory || !stream) throw LoadError({file + ": cannot be read: " + std::strerror(error)});
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+}  // namespace
+
+LoadError::LoadError(std::vector<std::string> problems)
+    : std::runtime_error(joined_lines(problems)), problems_(std::move(problems)) {}
+
+Environment process_environment() {
+  Environment environment;
+  for (char** entry = environ; entry && *entry; ++entry) {
+    const std::string_view text(*entry);
+    const std::size_t equals = text.find('=');
+    if (equals == std::string_view::npos) continue;
+    environment.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+  }
+  return environment;
+}
+
+std::optional<std::string> choose_file(const std::optional<std::string>& asked,
+                                       const Environment& environment) {
+  if (asked) return asked;
+  for (const auto& [name, value] : environment) {
+    if (name == "SLUICE_CONFIG" && !value.empty()) return value;
+  }
+  const std::string file(kDefaultFile);
+  if (::access(file.c_str(), F_OK) == 0) return file;
+  return std::nullopt;
+}
+
+Settings default_settings() {
+  Settings settings;
+  for (const Setting& setting : settings_table()) {
+    const std::string wrong = assign_text(setting, setting.default_text, settings);
+    if (!wrong.empty()) throw std::logic_error(setting.name() + ": default " + wrong);
+  }
+  return settings;
+}
+
+Settings load(const std::optional<std::string>& file, const Environment& environment) {
+  if (!file) return finish(default_settings(), {}, "environment", environment);
+  return load_text(content_of(*file), *file, environment);
+}
+
+Settings load_text(std::string_view toml, std::string_view file, const Environment& environment) {
+  Settings settings = default_settings();
+  Problems problems;
+  FileReader(file, settings, problems).read(toml);
+  return finish(std::move(settings), std::move(problems), file, environment);
+}
+
+}  // namespace sluice::config

@@ -1,0 +1,174 @@
+// Writes the settings table out.
+#include "config/reference.hpp"
+
+#include <string_view>
+
+#include "config/settings_table.hpp"
+
+namespace sluice::config {
+
+namespace {
+
+constexpr std::size_t kLineWidth = 98;
+
+std::string quoted(std::string_view text) {
+  return '"' + std::string(text) + '"';
+}
+
+std::string list_of_defaults(std::string_view text, bool strings) {
+  std::string list = "[";
+  while (!text.empty()) {
+    const std::size_t comma = text.find(',');
+    const std::string_view item = text.substr(0, comma);
+    if (list.size() > 1) list += ", ";
+    list += strings ? quoted(item) : std::string(item);
+    text.remove_prefix(comma == std::string_view::npos ? text.size() : comma + 1);
+  }
+  return list + "]";
+}
+
+// The default as the file would have it.
+std::string toml_default(const Setting& setting) {
+  switch (setting.kind) {
+    case Kind::whole:
+      return std::string(setting.default_text);
+    case Kind::text_list:
+      return list_of_defaults(setting.default_text, true);
+    case Kind::whole_list:
+      return list_of_defaults(setting.default_text, false);
+    case Kind::text:
+    case Kind::choice:
+    case Kind::size:
+    case Kind::duration:
+    case Kind::mode:
+      return quoted(setting.default_text);
+  }
+  return {};
+}
+
+std::string values_text(const Setting& setting) {
+  if (setting.choices.empty()) return range_text(setting);
+  std::string text;
+  for (const std::string_view choice : setting.choices) {
+    if (!text.empty()) text += ", ";
+    text += quoted(choice);
+  }
+  return text;
+}
+
+std::string_view kind_text(Kind kind) {
+  switch (kind) {
+    case Kind::text:
+      return "text";
+    case Kind::choice:
+      return "choice";
+    case Kind::whole:
+      return "number";
+    case Kind::size:
+      return "size";
+    case Kind::duration:
+      return "duration";
+    case Kind::mode:
+      return "file mode";
+    case Kind::text_list:
+      return "list of texts";
+    case Kind::whole_list:
+      return "list of numbers";
+  }
+  return {};
+}
+
+// `text` in lines of at most kLineWidth, each behind "# ".
+std::string comment(std::string_view text) {
+  std::string lines;
+  std::string line = "#";
+  while (!text.empty()) {
+    const std::size_t space = text.find(' ');
+    const std::string_view word = text.substr(0, space);
+    if (line.size() + 1 + word.size() > kLineWidth) {
+      lines += line + "\n";
+      line = "#";
+    }
+    line += ' ' + std::string(word);
+    text.remove_prefix(space == std::string_view::npos ? text.size() : space + 1);
+  }
+  return lines + line + "\n";
+}
+
+std::string toml_entry(const Setting& setting) {
+  std::string about(setting.sentence);
+  const std::string values = values_text(setting);
+  if (!values.empty()) about += " [" + values + "]";
+  return comment(about) + "#" + std::string(setting.key) + " = " + toml_default(setting) + "\n";
+}
+
+// A table cell: `|` would end it.
+std::string cell(std::string_view text) {
+  std::string escaped;
+  for (const char c : text) {
+    if (c == '|') escaped += '\\';
+    escaped += c;
+  }
+  return escaped;
+}
+
+std::string markdown_row(const Setting& setting) {
+  std::string row = "| `" + std::string(setting.key) + "`";
+  row += " | " + std::string(kind_text(setting.kind));
+  row += " | `" + cell(toml_default(setting)) + "`";
+  row += " | " + cell(values_text(setting));
+  row += " | " + cell(setting.sentence);
+  row += setting.reloadable ? " Read again on SIGHUP." : "";
+  return row + " |\n";
+}
+
+}  // namespace
+
+std::string reference_toml() {
+  std::string page =
+      "# The settings of sluice, each with its default. Printed by `sluice config`.\n"
+      "#\n"
+      "# Sizes: \"64KiB\", \"16MiB\", \"1GB\". Durations: \"20ms\", \"10s\", \"10min\", \"1h\", "
+      "\"7d\".\n"
+      "# Each key can also be set in the environment, which wins over this file:\n"
+      "# SLUICE_<SECTION>_<KEY>, such as SLUICE_INGEST_SOCKET; lists there are separated by "
+      "commas.\n"
+      "# `sluice check` says what is wrong with a configuration.\n";
+  std::string_view section;
+  for (const Setting& setting : settings_table()) {
+    if (setting.section != section) {
+      section = setting.section;
+      page += "\n" + comment(section_sentence(section)) + "[" + std::string(section) + "]\n";
+    }
+    page += "\n" + toml_entry(setting);
+  }
+  return page;
+}
+
+std::string reference_markdown() {
+  std::string page =
+      "# Settings\n\n"
+      "Made from the table in `config/settings_table.cpp` by `sluice config --markdown`.\n\n"
+      "`sluice` reads the file given by `--config`, else `SLUICE_CONFIG`, else "
+      "`/etc/sluice/sluice.toml` if it is there. Each key can also be set in the environment, "
+      "which "
+      "wins over the file: `SLUICE_<SECTION>_<KEY>`, such as `SLUICE_INGEST_SOCKET`; lists there "
+      "are "
+      "separated by commas. `config/sluice.toml` is the same page as a file to start from.\n\n"
+      "Sizes are written `\"64KiB\"`, `\"16MiB\"`, `\"1GB\"`, durations `\"20ms\"`, `\"10s\"`, "
+      "`\"10min\"`, `\"1h\"`, `\"7d\"`. A key that is not known, or a value that does not fit, "
+      "stops "
+      "the start with a message that names file, line and key.\n";
+  std::string_view section;
+  for (const Setting& setting : settings_table()) {
+    if (setting.section != section) {
+      section = setting.section;
+      page += "\n## [" + std::string(section) + "]\n\n" + std::string(section_sentence(section)) +
+              "\n\n| key | kind | default | values | meaning |\n|---|---|---|---|---|\n";
+    }
+    page += markdown_row(setting);
+  }
+  return page;
+}
+
+}  // namespace sluice::config

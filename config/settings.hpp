@@ -1,0 +1,63 @@
+// Every setting of sluice with its value: what the loader makes of the defaults, the configuration
+// file and the environment, and what daemon/ wires the stages with.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace sluice::config {
+
+// Values only; settings_table.hpp says what each key means, its unit, range and default.
+// Sizes are in bytes.
+struct Settings {
+  struct Ingest {
+    std::string socket;
+    std::uint32_t socket_mode = 0;
+    std::string socket_group;
+    std::string tcp;
+    std::uint64_t line_bytes_max = 0;
+    std::uint64_t queue_bytes_max = 0;
+    std::uint64_t connections_max = 0;
+    std::vector<std::uint64_t> allow_uids;
+    std::string nul;
+    std::string text;
+    std::string misfit;
+    std::string dup_key;
+    std::string default_type;
+    std::vector<std::string> time_fields;
+  } ingest;
+
+  struct Spool {
+    std::string durability;
+    std::uint64_t segment_bytes = 0;
+  } spool;
+
+  struct Dedupe {
+    std::chrono::milliseconds window{};
+    std::uint64_t keys_max = 0;
+    std::string scope;
+  } dedupe;
+
+  struct Postgres {
+    std::string dsn;
+    std::uint64_t lanes = 0;
+    std::uint64_t batch_rows_max = 0;
+    std::uint64_t batch_bytes_max = 0;
+    std::chrono::milliseconds batch_delay{};
+    std::string schema;
+    std::chrono::milliseconds drain_timeout{};
+  } postgres;
+
+  struct Metrics {
+    std::string listen;
+  } metrics;
+
+  struct Log {
+    std::string level;
+    std::string format;
+  } log;
+};
+
+}  // namespace sluice::config

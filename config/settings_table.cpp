@@ -1,0 +1,273 @@
+// Every setting: name, kind, default, place, meaning, range.
+#include "config/settings_table.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+
+#include "config/units.hpp"
+
+namespace sluice::config {
+
+namespace {
+
+constexpr std::uint64_t kKiB = 1ULL << 10;
+constexpr std::uint64_t kMiB = 1ULL << 20;
+constexpr std::uint64_t kGiB = 1ULL << 30;
+constexpr std::uint64_t kSecond = 1'000;
+constexpr std::uint64_t kHour = 3'600 * kSecond;
+constexpr std::uint64_t kDay = 24 * kHour;
+
+// An event's text is addressed by 24 bits; 1 KiB of that is left for text of the daemon's own.
+constexpr std::uint64_t kLineBytesCap = 16 * kMiB - kKiB;
+// The dedupe window counts milliseconds in 32 bits.
+constexpr std::uint64_t kDedupeWindowCap = 24 * kDay;
+
+const std::array kTable = {
+    Setting{
+        "ingest", "socket", Kind::text, "/run/sluice/events.sock",
+        [](Settings& s) -> std::string& { return s.ingest.socket; },
+        "Path of the Unix socket that producers write to; \"\" for none. A socket handed over by "
+        "systemd takes its place."},
+    Setting{"ingest", "socket_mode", Kind::mode, "0660",
+            [](Settings& s) -> std::uint32_t& { return s.ingest.socket_mode; },
+            "File mode of the socket: who may write to it may send events.", 0, 0777},
+    Setting{"ingest", "socket_group", Kind::text, "",
+            [](Settings& s) -> std::string& { return s.ingest.socket_group; },
+            "Group that the socket is given to; \"\" leaves it with the daemon's own."},
+    Setting{"ingest", "tcp", Kind::text, "",
+            [](Settings& s) -> std::string& { return s.ingest.tcp; },
+            "Loopback address to listen on as well, such as \"127.0.0.1:9465\"; \"\" for none. "
+            "Producers have no uid there."},
+    Setting{"ingest", "line_bytes_max", Kind::size, "1MiB",
+            [](Settings& s) -> std::uint64_t& { return s.ingest.line_bytes_max; },
+            "Longest line; a longer one is refused, and its connection lives on.", kKiB,
+            kLineBytesCap},
+    Setting{"ingest", "queue_bytes_max", Kind::size, "16MiB",
+            [](Settings& s) -> std::uint64_t& { return s.ingest.queue_bytes_max; },
+            "Memory for events that Postgres does not have yet. When it is used up the sockets are "
+            "not read, and producers wait.",
+            kMiB, 64 * kGiB},
+    Setting{"ingest", "connections_max", Kind::whole, "1024",
+            [](Settings& s) -> std::uint64_t& { return s.ingest.connections_max; },
+            "Connections served at once; further ones wait to be accepted.", 1, 1'000'000},
+    Setting{
+        "ingest", "allow_uids", Kind::whole_list, "",
+        [](Settings& s) -> std::vector<std::uint64_t>& { return s.ingest.allow_uids; },
+        "Users (by uid) that may write to the Unix socket; [] lets in everyone who can open it.", 0,
+        0xfffffffe},
+    Setting{"ingest",
+            "nul",
+            Kind::choice,
+            "replace",
+            [](Settings& s) -> std::string& { return s.ingest.nul; },
+            "What becomes of the escape \\u0000, which Postgres cannot store: U+FFFD, nothing, or "
+            "the line is refused.",
+            0,
+            0,
+            {"replace", "strip", "reject"}},
+    Setting{"ingest",
+            "text",
+            Kind::choice,
+            "replace",
+            [](Settings& s) -> std::string& { return s.ingest.text; },
+            "What becomes of invalid UTF-8 and lone surrogates: U+FFFD, or the line is refused.",
+            0,
+            0,
+            {"replace", "reject"}},
+    Setting{
+        "ingest",
+        "misfit",
+        Kind::choice,
+        "keep",
+        [](Settings& s) -> std::string& { return s.ingest.misfit; },
+        "What becomes of a known field whose value does not fit: kept in extra under its name, or "
+        "the line is refused.",
+        0,
+        0,
+        {"keep", "reject"}},
+    Setting{
+        "ingest",
+        "dup_key",
+        Kind::choice,
+        "last",
+        [](Settings& s) -> std::string& { return s.ingest.dup_key; },
+        "What becomes of a field that comes twice: the last one counts, or the line is refused.",
+        0,
+        0,
+        {"last", "reject"}},
+    Setting{"ingest", "default_type", Kind::text, "log",
+            [](Settings& s) -> std::string& { return s.ingest.default_type; },
+            "Type of an event that has none; \"\" refuses such events."},
+    Setting{"ingest", "time_fields", Kind::text_list, "time,timestamp,@timestamp,ts",
+            [](Settings& s) -> std::vector<std::string>& { return s.ingest.time_fields; },
+            "Fields that may hold the event's time; the first one that is there counts."},
+
+    Setting{
+        "spool",
+        "durability",
+        Kind::choice,
+        "memory",
+        [](Settings& s) -> std::string& { return s.spool.durability; },
+        "What an event survives before Postgres has it. \"memory\": the end of Postgres, not that "
+        "of the daemon.",
+        0,
+        0,
+        {"memory"},
+        {"process", "power"}},
+    Setting{"spool", "segment_bytes", Kind::size, "64MiB",
+            [](Settings& s) -> std::uint64_t& { return s.spool.segment_bytes; },
+            "Events that share one row of the watermark table, in bytes.", 64 * kKiB, 4 * kGiB},
+
+    Setting{"dedupe", "window", Kind::duration, "10min",
+            [](Settings& s) -> std::chrono::milliseconds& { return s.dedupe.window; },
+            "How long a dedupe key is remembered.", kSecond, kDedupeWindowCap},
+    Setting{"dedupe", "keys_max", Kind::whole, "1000000",
+            [](Settings& s) -> std::uint64_t& { return s.dedupe.keys_max; },
+            "Keys remembered at once, at up to 32 bytes each; 0 turns dedupe off.", 0,
+            1'000'000'000},
+    Setting{"dedupe",
+            "scope",
+            Kind::choice,
+            "uid",
+            [](Settings& s) -> std::string& { return s.dedupe.scope; },
+            "Whether each user has keys of its own, or all producers share them.",
+            0,
+            0,
+            {"uid", "global"}},
+
+    Setting{"postgres", "dsn", Kind::text, "",
+            [](Settings& s) -> std::string& { return s.postgres.dsn; },
+            "Where Postgres is, in libpq's words: \"host=db1,db2 dbname=agents user=sluice\", or a "
+            "URI. No password here: use passfile=, service=, ~/.pgpass or PGPASSFILE."},
+    Setting{
+        "postgres", "lanes", Kind::whole, "2",
+        [](Settings& s) -> std::uint64_t& { return s.postgres.lanes; },
+        "Connections that commit side by side. With 1, events are committed in the order in which "
+        "they came.",
+        1, 64},
+    Setting{"postgres", "batch_rows_max", Kind::whole, "10000",
+            [](Settings& s) -> std::uint64_t& { return s.postgres.batch_rows_max; },
+            "Most rows in one transaction.", 1, 10'000'000},
+    Setting{"postgres", "batch_bytes_max", Kind::size, "4MiB",
+            [](Settings& s) -> std::uint64_t& { return s.postgres.batch_bytes_max; },
+            "Most bytes in one transaction.", 64 * kKiB, kGiB},
+    Setting{"postgres", "batch_delay", Kind::duration, "20ms",
+            [](Settings& s) -> std::chrono::milliseconds& { return s.postgres.batch_delay; },
+            "How long a batch that is not full waits for more rows.", 0, 60 * kSecond},
+    Setting{"postgres", "schema", Kind::text, "sluice",
+            [](Settings& s) -> std::string& { return s.postgres.schema; },
+            "Schema of sluice's own tables (watermark)."},
+    Setting{"postgres", "drain_timeout", Kind::duration, "10s",
+            [](Settings& s) -> std::chrono::milliseconds& { return s.postgres.drain_timeout; },
+            "How long SIGTERM waits until Postgres has everything that was taken.", 0, kHour},
+
+    Setting{"metrics", "listen", Kind::text, "127.0.0.1:9464",
+            [](Settings& s) -> std::string& { return s.metrics.listen; },
+            "Address of /metrics, /healthz and /readyz; \"\" for none."},
+
+    Setting{"log",
+            "level",
+            Kind::choice,
+            "info",
+            [](Settings& s) -> std::string& { return s.log.level; },
+            "Least level that is written to stderr.",
+            0,
+            0,
+            {"debug", "info", "warning", "error"}},
+    Setting{"log",
+            "format",
+            Kind::choice,
+            "text",
+            [](Settings& s) -> std::string& { return s.log.format; },
+            "Lines for people (with priorities under journald), or JSON lines.",
+            0,
+            0,
+            {"text", "json"}},
+};
+
+constexpr std::array<std::string_view, 11> kLater = {"ingest.on_full",
+                                                     "ingest.rejects_bytes_max",
+                                                     "spool.dir",
+                                                     "spool.bytes_max",
+                                                     "spool.sync_delay",
+                                                     "spool.retain_time",
+                                                     "spool.retain_bytes",
+                                                     "spool.producers_max",
+                                                     "postgres.parent_wait",
+                                                     "listener",
+                                                     "route"};
+
+struct Section {
+  std::string_view name;
+  std::string_view sentence;
+};
+
+constexpr std::array<Section, 6> kSections = {
+    {{"ingest", "The socket, and what becomes of the lines that come in."},
+     {"spool", "Events between the socket and Postgres."},
+     {"dedupe", "Events that come twice."},
+     {"postgres", "Where the events go, and in what portions."},
+     {"metrics", "Prometheus and health checks."},
+     {"log", "The daemon's own log, on stderr."}}};
+
+}  // namespace
+
+std::string Setting::name() const {
+  return std::string(section) + "." + std::string(key);
+}
+
+std::string Setting::environment_name() const {
+  std::string name = "SLUICE_" + std::string(section) + "_" + std::string(key);
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  return name;
+}
+
+std::span<const Setting> settings_table() {
+  return kTable;
+}
+
+const Setting* find_setting(std::string_view section, std::string_view key) {
+  const auto found = std::find_if(kTable.begin(), kTable.end(), [&](const Setting& setting) {
+    return setting.section == section && setting.key == key;
+  });
+  return found == kTable.end() ? nullptr : &*found;
+}
+
+bool belongs_to_a_later_version(std::string_view name) {
+  return std::find(kLater.begin(), kLater.end(), name) != kLater.end();
+}
+
+std::string_view section_sentence(std::string_view section) {
+  for (const Section& candidate : kSections) {
+    if (candidate.name == section) return candidate.sentence;
+  }
+  return {};
+}
+
+std::string range_text(const Setting& setting) {
+  const auto between = [](const std::string& min, const std::string& max) {
+    return min + " to " + max;
+  };
+  switch (setting.kind) {
+    case Kind::whole:
+    case Kind::whole_list:
+      return between(std::to_string(setting.min), std::to_string(setting.max));
+    case Kind::size:
+      return between(size_text(setting.min), size_text(setting.max));
+    case Kind::duration:
+      return between(setting.min == 0 ? "0" : duration_text(std::chrono::milliseconds{setting.min}),
+                     duration_text(std::chrono::milliseconds{setting.max}));
+    case Kind::mode:
+      return between(mode_text(static_cast<std::uint32_t>(setting.min)),
+                     mode_text(static_cast<std::uint32_t>(setting.max)));
+    case Kind::text:
+    case Kind::choice:
+    case Kind::text_list:
+      return {};
+  }
+  return {};
+}
+
+}  // namespace sluice::config

@@ -1,0 +1,232 @@
+// One finding a line, good ones too, each bad one with its next step.
+#include "daemon/command_check.hpp"
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <memory>
+#include <variant>
+
+#include "config/memory_budget.hpp"
+#include "config/model.hpp"
+#include "config/units.hpp"
+#include "daemon/blocking_postgres.hpp"
+#include "daemon/exit_code.hpp"
+#include "daemon/unix_address.hpp"
+#include "sink/postgres_database.hpp"
+#include "sink/route.hpp"
+
+namespace sluice::daemon {
+
+namespace {
+
+constexpr std::chrono::seconds kQueryTimeout{15};
+
+// Collects the findings' exit code while they are printed.
+class Findings final {
+ public:
+  void good(const std::string& what) { fmt::print("  ok    {}\n", what); }
+
+  void bad(const std::string& what, const std::string& next_step, ExitCode code) {
+    fmt::print("  WRONG {}\n        -> {}\n", what, next_step);
+    // What a person must mend outweighs what may come back by itself.
+    if (exit_code_ != kExitConfig) exit_code_ = code;
+  }
+
+  [[nodiscard]] int exit_code() const { return exit_code_; }
+
+ private:
+  int exit_code_ = kExitOk;
+};
+
+void print_budget(const config::Settings& settings) {
+  fmt::print("memory, at most:\n");
+  for (const config::MemoryShare& share : config::memory_budget(settings))
+    fmt::print("  {:>8.1f} MiB  {}\n", static_cast<double>(share.bytes) / (1 << 20), share.what);
+  fmt::print("  {:>8.1f} MiB  in all\n",
+             static_cast<double>(config::memory_budget_bytes(settings)) / (1 << 20));
+}
+
+void check_socket(const config::Settings& settings, Findings& findings) {
+  const std::string& path = settings.ingest.socket;
+  if (path.empty()) return findings.good("no Unix socket is asked for");
+  if (path.size() > kUnixPathBytesMax)
+    return findings.bad(fmt::format("{} has {} bytes", path, path.size()),
+                        fmt::format("give ingest.socket a path of at most {}", kUnixPathBytesMax),
+                        kExitConfig);
+  const std::filesystem::path parent = std::filesystem::absolute(path).parent_path();
+  std::error_code error;
+  if (!std::filesystem::is_directory(parent, error))
+    return findings.bad(parent.string() + " is not a directory",
+                        "make it, or set ingest.socket to another place", kExitConfig);
+  if (::access(parent.c_str(), W_OK | X_OK) != 0)
+    return findings.bad("this user cannot make a socket in " + parent.string(),
+                        "run as the daemon's user, or set ingest.socket to another place",
+                        kExitConfig);
+  findings.good("a socket can be made at " + path);
+}
+
+// The server that answered, or none.
+std::unique_ptr<BlockingPostgres> connect(const config::Settings& settings, Findings& findings) {
+  try {
+    return std::make_unique<BlockingPostgres>(settings.postgres.dsn);
+  } catch (const PostgresError& error) {
+    const std::string text = error.what();
+    const bool replica = text.find("read-only") != std::string::npos ||
+                         text.find("hot standby") != std::string::npos;
+    const bool reachable = replica || error.sqlstate().starts_with("28") ||
+                           error.sqlstate().starts_with("3D") || error.sqlstate().starts_with("42");
+    std::string next = "start Postgres, or set postgres.dsn to where it is";
+    if (replica) next = "this is a replica: name the primary in postgres.dsn, or all of host=a,b";
+    if (error.sqlstate().starts_with("28"))
+      next = "mend user and password: passfile= in postgres.dsn, ~/.pgpass, or pg_hba.conf";
+    if (error.sqlstate().starts_with("3D"))
+      next = "CREATE DATABASE, or name another in postgres.dsn";
+    findings.bad("no connection: " + text, next, reachable ? kExitConfig : kExitUnavailable);
+    return nullptr;
+  }
+}
+
+void check_server(BlockingPostgres& postgres, Findings& findings) {
+  const int version = std::stoi(postgres.value("SHOW server_version_num"));
+  const std::string name = postgres.value("SHOW server_version");
+  const std::string where =
+      postgres.value("SELECT format('%s, as %s', current_database(), current_user)");
+  if (version < 140000)
+    findings.bad("the server is PostgreSQL " + name, "sluice needs 14 or later", kExitConfig);
+  else
+    findings.good("connected to PostgreSQL " + name + ", database " + where);
+  if (postgres.value("SELECT pg_is_in_recovery()") == "t")
+    findings.bad("the server is a replica", "name the primary in postgres.dsn", kExitConfig);
+  else if (postgres.value("SHOW default_transaction_read_only") == "on")
+    findings.bad("the server is read-only", "turn default_transaction_read_only off", kExitConfig);
+  else
+    findings.good("it is a primary and takes writes");
+  if (postgres.value("SHOW fsync") != "on")
+    findings.bad("the server has fsync off: it may lose committed events", "turn fsync on",
+                 kExitConfig);
+}
+
+// A privilege of the current user on the table, or the GRANT that is missing.
+void check_right(BlockingPostgres& postgres, const std::string& table, const char* privilege,
+                 Findings& findings) {
+  const std::string literal = config::quoted_literal(table);
+  if (postgres.value(fmt::format("SELECT has_table_privilege(to_regclass({}), '{}')", literal,
+                                 privilege)) == "t")
+    return;
+  const std::string user = postgres.value("SELECT quote_ident(current_user)");
+  findings.bad(fmt::format("{} may not {} {}", user, privilege, table),
+               fmt::format("GRANT {} ON {} TO {};", privilege, table, user), kExitConfig);
+}
+
+// True if the user may look into the schema at all; otherwise the table cannot be told from a
+// missing one.
+bool has_schema(BlockingPostgres& postgres, const std::string& schema, Findings& findings) {
+  const std::string literal = config::quoted_literal(schema);
+  if (postgres.value(
+          fmt::format("SELECT count(*) FROM pg_namespace WHERE nspname = {}", literal)) == "0") {
+    findings.bad("there is no schema " + schema, "run: sluice schema apply", kExitConfig);
+    return false;
+  }
+  if (postgres.value(fmt::format("SELECT has_schema_privilege({}, 'USAGE')", literal)) == "t")
+    return true;
+  const std::string user = postgres.value("SELECT quote_ident(current_user)");
+  findings.bad(
+      fmt::format("{} may not use the schema {}", user, schema),
+      fmt::format("GRANT USAGE ON SCHEMA {} TO {};", config::quoted_identifier(schema), user),
+      kExitConfig);
+  return false;
+}
+
+void check_watermark(BlockingPostgres& postgres, const config::Settings& settings,
+                     Findings& findings) {
+  const std::string& schema = settings.postgres.schema;
+  if (!has_schema(postgres, schema, findings)) return;
+  const std::string table = config::quoted_identifier(schema) + ".watermark";
+  if (postgres.value("SELECT to_regclass(" + config::quoted_literal(table) + ")").empty())
+    return findings.bad("there is no table " + table, "run: sluice schema apply", kExitConfig);
+  for (const char* privilege : {"SELECT", "INSERT", "UPDATE"})
+    check_right(postgres, table, privilege, findings);
+  findings.good(table + " is there");
+}
+
+// Things that refuse every row, though the columns and rights are as they should be.
+void check_obstacles(BlockingPostgres& postgres, const sink::Route& route, Findings& findings) {
+  const std::string table = "to_regclass(" + config::quoted_literal(route.table) + ")";
+  if (postgres.value("SELECT row_security_active(" + table + ")") == "t")
+    findings.bad(
+        "row-level security on " + route.table + " keeps COPY out",
+        "ALTER TABLE " + route.table + " DISABLE ROW LEVEL SECURITY, or a role with BYPASSRLS",
+        kExitConfig);
+  std::string fed;
+  for (const sink::Column& column : route.columns)
+    fed += (fed.empty() ? "" : ", ") + config::quoted_literal(column.name);
+  const std::string unfed = postgres.value(
+      "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute WHERE attrelid = " + table +
+      " AND attnum > 0 AND NOT attisdropped AND attnotnull AND NOT atthasdef AND attidentity = ''"
+      " AND attname NOT IN (" +
+      fed + ")");
+  if (!unfed.empty())
+    findings.bad(route.table + " wants a value that no event has: " + unfed,
+                 "give it a DEFAULT, or ALTER COLUMN … DROP NOT NULL", kExitConfig);
+}
+
+// The daemon's own look at the tables, so that both always agree.
+void check_as_the_daemon(const config::Settings& settings, const sink::Route& route,
+                         Findings& findings) {
+  sink::PostgresDatabase database({.dsn = settings.postgres.dsn,
+                                   .schema = settings.postgres.schema,
+                                   .table = route.table,
+                                   .instance = "check"});
+  database.start_connect();
+  wait_until_done(database, kQueryTimeout, "connecting");
+  database.start_describe();
+  wait_until_done(database, kQueryTimeout, "the look at the catalog");
+  const auto bound = sink::bind_columns(route, database.columns());
+  if (const auto* failure = std::get_if<sink::Failure>(&bound))
+    return findings.bad(failure->message,
+                        "mend the table, or move it away and run: sluice schema apply",
+                        kExitConfig);
+  findings.good(route.table + " takes every column with its type");
+}
+
+void check_events(BlockingPostgres& postgres, const config::Settings& settings,
+                  Findings& findings) {
+  const sink::Route route = sink::agent_log_route();
+  const std::string place =
+      postgres.value("SELECT to_regclass(" + config::quoted_literal(route.table) + ")");
+  if (place.empty())
+    return findings.bad("there is no table " + route.table + " on the search_path (" +
+                            postgres.value("SHOW search_path") + ")",
+                        "run: sluice schema apply; if it is in another schema: ALTER ROLE … SET "
+                        "search_path",
+                        kExitConfig);
+  check_right(postgres, route.table, "INSERT", findings);
+  check_obstacles(postgres, route, findings);
+  if (findings.exit_code() == kExitOk) check_as_the_daemon(settings, route, findings);
+}
+
+}  // namespace
+
+int run_check(const config::Settings& settings, const std::string& source) {
+  Findings findings;
+  fmt::print("settings: {}\n", source);
+  print_budget(settings);
+  fmt::print("socket:\n");
+  check_socket(settings, findings);
+  fmt::print("postgres:\n");
+  try {
+    if (const auto postgres = connect(settings, findings)) {
+      check_server(*postgres, findings);
+      check_watermark(*postgres, settings, findings);
+      check_events(*postgres, settings, findings);
+    }
+  } catch (const PostgresError& error) {
+    findings.bad(error.what(), "look at the server's log", kExitUnavailable);
+  }
+  fmt::print("{}\n", findings.exit_code() == kExitOk ? "all is well" : "something is to be done");
+  return findings.exit_code();
+}
+
+}  // namespace sluice::daemon

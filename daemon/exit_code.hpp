@@ -1,0 +1,15 @@
+// The exit codes of every command, as in sysexits.h.
+#pragma once
+
+namespace sluice::daemon {
+
+enum ExitCode : int {
+  kExitOk = 0,
+  kExitUsage = 64,        // the command line cannot be understood
+  kExitUnavailable = 69,  // a service that is needed at once is not there
+  kExitBug = 70,          // a fault of sluice itself
+  kExitLocked = 75,       // another process has it
+  kExitConfig = 78,       // a setting, the schema or the rights are wrong
+};
+
+}  // namespace sluice::daemon

@@ -1,0 +1,186 @@
+// The command line: which command, with which settings. CLI11 has its one home here.
+#include <CLI/CLI.hpp>
+#include <exception>
+#include <functional>
+#include <iostream>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+#include "config/loader.hpp"
+#include "config/reference.hpp"
+#include "daemon/command_check.hpp"
+#include "daemon/command_dev.hpp"
+#include "daemon/command_schema.hpp"
+#include "daemon/command_send.hpp"
+#include "daemon/exit_code.hpp"
+#include "daemon/file_lock.hpp"
+#include "daemon/serve.hpp"
+#include "daemon/version.hpp"
+
+namespace {
+
+using namespace sluice;
+using namespace sluice::daemon;
+
+const std::string kVersionLine = std::string("sluice ") + kVersion;
+
+// What the command line said, and what is to be run.
+struct CommandLine {
+  std::optional<std::string> config_file;
+  DevOptions dev;
+  SendOptions send;
+  config::ModelOptions model;
+  std::string partition = "none";
+  bool markdown = false;
+  std::function<int()> command;
+};
+
+CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& about,
+                      CommandLine& line, std::function<int()> run) {
+  CLI::App* const command = parent.add_subcommand(name, about);
+  command->set_version_flag("--version", kVersionLine);
+  command->callback([&line, run = std::move(run)] { line.command = run; });
+  return command;
+}
+
+void add_config_option(CLI::App* command, CommandLine& line) {
+  command
+      ->add_option("--config", line.config_file,
+                   "configuration file; else SLUICE_CONFIG, else /etc/sluice/sluice.toml if it is "
+                   "there, else the defaults; SLUICE_<SECTION>_<KEY> wins over all of them")
+      ->type_name("FILE");
+}
+
+std::optional<std::string> chosen_file(const CommandLine& line) {
+  return config::choose_file(line.config_file, config::process_environment());
+}
+
+config::Settings load_settings(const CommandLine& line) {
+  return config::load(chosen_file(line), config::process_environment());
+}
+
+config::ModelOptions model_options(const CommandLine& line, const config::Settings& settings) {
+  config::ModelOptions options = line.model;
+  options.own_schema = settings.postgres.schema;
+  if (line.partition == "day") options.partition = config::Partition::day;
+  if (line.partition == "month") options.partition = config::Partition::month;
+  return options;
+}
+
+void add_model_options(CLI::App* command, CommandLine& line) {
+  add_config_option(command, line);
+  command->add_option("--schema", line.model.schema, "schema of the table events")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command->add_option("--partition", line.partition, "partitions of events by occurred_at")
+      ->type_name("PERIOD")
+      ->check(CLI::IsMember({"none", "day", "month"}));
+  command->add_option("--role", line.model.role, "role that is granted what the daemon needs")
+      ->type_name("NAME");
+}
+
+void add_schema_commands(CLI::App& app, CommandLine& line) {
+  CLI::App* const schema = app.add_subcommand("schema", "the tables: events and watermark");
+  schema->set_version_flag("--version", kVersionLine);
+  schema->require_subcommand(1);
+  add_model_options(
+      add_command(*schema, "print", "print the SQL that makes them", line,
+                  [&line] { return print_schema(model_options(line, load_settings(line))); }),
+      line);
+  add_model_options(add_command(*schema, "apply", "make them where they are missing", line,
+                                [&line] {
+                                  const config::Settings settings = load_settings(line);
+                                  return apply_schema(settings, model_options(line, settings));
+                                }),
+                    line);
+}
+
+void add_send_command(CLI::App& app, CommandLine& line) {
+  CLI::App* const send = add_command(
+      app, "send", "put lines from stdin or a file on the daemon's socket", line, [&line] {
+        if (line.send.socket.empty()) line.send.socket = load_settings(line).ingest.socket;
+        return run_send(line.send);
+      });
+  add_config_option(send, line);
+  send->add_option("FILE", line.send.file, "file with one JSON object per line; else stdin");
+  send->add_option("--socket", line.send.socket, "the daemon's socket; else ingest.socket")
+      ->type_name("PATH");
+}
+
+void add_dev_command(CLI::App& app, CommandLine& line) {
+  CLI::App* const dev = add_command(
+      app, "dev", "run a private Postgres and the daemon, with nothing to configure", line,
+      [&line] {
+        line.dev.config_file = line.config_file;
+        return run_dev(config::load(line.config_file, config::process_environment()), line.dev);
+      });
+  dev->add_option("--config", line.config_file, "settings other than the socket's and Postgres's")
+      ->type_name("FILE");
+  dev->add_option("--dir", line.dev.directory, "where the data lives")
+      ->type_name("DIR")
+      ->capture_default_str();
+}
+
+int print_reference(bool markdown) {
+  std::cout << (markdown ? config::reference_markdown() : config::reference_toml());
+  return kExitOk;
+}
+
+void add_commands(CLI::App& app, CommandLine& line) {
+  app.set_version_flag("--version", kVersionLine);
+  app.require_subcommand(1);
+  add_config_option(add_command(app, "serve", "run the daemon", line,
+                                [&line] { return run_serve(load_settings(line)); }),
+                    line);
+  add_dev_command(app, line);
+  add_send_command(app, line);
+  add_config_option(add_command(app, "check", "look at the configuration and at Postgres", line,
+                                [&line] {
+                                  const auto file = chosen_file(line);
+                                  return run_check(load_settings(line),
+                                                   file.value_or("defaults and environment"));
+                                }),
+                    line);
+  add_schema_commands(app, line);
+  add_command(app, "config", "print every setting with its default, as a file to start from", line,
+              [&line] { return print_reference(line.markdown); })
+      ->add_flag("--markdown", line.markdown, "as docs/settings.md");
+}
+
+int complain(const std::string& text, ExitCode code) {
+  std::cerr << "sluice: " << text << "\n";
+  return code;
+}
+
+int run(const CommandLine& line) {
+  try {
+    return line.command();
+  } catch (const config::LoadError& error) {
+    for (const std::string& problem : error.problems()) complain(problem, kExitConfig);
+    return kExitConfig;
+  } catch (const LockedError& error) {
+    return complain(error.what(), kExitLocked);
+  } catch (const std::invalid_argument& error) {
+    return complain(error.what(), kExitUsage);
+  } catch (const std::system_error& error) {
+    return complain(error.what(), kExitUnavailable);
+  } catch (const std::exception& error) {
+    return complain(std::string("a fault of sluice itself: ") + error.what(), kExitBug);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CommandLine line;
+  CLI::App app{"Newline-JSON events from a Unix socket into PostgreSQL by COPY.", "sluice"};
+  add_commands(app, line);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+  }
+  return run(line);
+}

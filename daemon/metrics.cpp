@@ -1,0 +1,137 @@
+// Collects the series and writes them as text.
+#include "daemon/metrics.hpp"
+
+#include <prometheus/text_serializer.h>
+
+#include <array>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "daemon/metric_family.hpp"
+#include "daemon/process_stats.hpp"
+
+namespace sluice::daemon {
+namespace {
+
+using Families = std::vector<prometheus::MetricFamily>;
+
+// In the order of ingest::KnownField.
+constexpr std::array<std::string_view, ingest::kKnownFieldCount> kFieldLabels = {
+    "type", "id", "source", "session_id", "parent_id", "time"};
+
+std::uint64_t value(const ingest::Count& count) {
+  return count.load(std::memory_order_relaxed);
+}
+
+template <typename Number>
+void add_single(Families& families, Metric metric, Number number) {
+  families.push_back(make_family(metric));
+  add_value(families.back(), number);
+}
+
+// Subtraction of two counts that were not read in the same instant.
+std::uint64_t at_least_zero(std::uint64_t whole, std::uint64_t part) {
+  return whole > part ? whole - part : 0;
+}
+
+// What comes last in an event's life is read first, so that a scrape never shows an event at a
+// later stage and not yet at an earlier one.
+void collect_events(Families& families, const ingest::IngestCounters& ingest,
+                    const LaneMetrics& lanes, std::uint64_t in_spool) {
+  const std::uint64_t lost = lanes.events_lost();
+  const std::uint64_t rewound = lanes.events_rewound();
+  const std::uint64_t committed = lanes.events_committed();
+  const std::uint64_t duplicate = value(ingest.duplicates);
+  const std::uint64_t journaled = value(ingest.events_journaled);
+  const std::uint64_t accepted = value(ingest.events_accepted);
+  std::array<std::uint64_t, ingest::kRefusalCount> refused{};
+  for (std::size_t i = 0; i < refused.size(); ++i) refused[i] = value(ingest.refused[i]);
+  const std::uint64_t received = value(ingest.lines_received);
+
+  families.push_back(make_family(Metric::events));
+  prometheus::MetricFamily& events = families.back();
+  add_value(events, received, {{"stage", "received"}});
+  add_value(events, accepted, {{"stage", "accepted"}});
+  for (std::size_t i = 0; i < refused.size(); ++i) {
+    const std::string_view code = ingest::refusal_code(static_cast<ingest::Refusal>(i));
+    add_value(events, refused[i], {{"stage", "rejected"}, {"reason", code}});
+  }
+  add_value(events, journaled, {{"stage", "journaled"}});
+  add_value(events, duplicate, {{"stage", "duplicate"}});
+  add_value(events, committed, {{"stage", "committed"}});
+  add_value(events, rewound, {{"stage", "rewound"}});
+  add_value(events, lost, {{"stage", "lost"}});
+
+  const std::uint64_t in_queue = at_least_zero(accepted, journaled + duplicate);
+  add_single(families, Metric::events_in_memory, in_queue + in_spool);
+}
+
+void collect_lines(Families& families, const ingest::IngestCounters& ingest) {
+  families.push_back(make_family(Metric::lines_skipped));
+  add_value(families.back(), value(ingest.lines_empty), {{"reason", "empty"}});
+  add_value(families.back(), value(ingest.lines_partial), {{"reason", "partial"}});
+  add_value(families.back(), value(ingest.lines_timed_out), {{"reason", "timed_out"}});
+  add_single(families, Metric::received_bytes, value(ingest.bytes_received));
+  families.push_back(make_family(Metric::misfits));
+  for (std::size_t i = 0; i < kFieldLabels.size(); ++i) {
+    add_value(families.back(), value(ingest.misfits[i]), {{"field", kFieldLabels[i]}});
+  }
+  families.push_back(make_family(Metric::mended));
+  add_value(families.back(), value(ingest.nul_mended), {{"what", "nul"}});
+  add_value(families.back(), value(ingest.text_mended), {{"what", "text"}});
+  add_single(families, Metric::duplicate_keys, value(ingest.duplicate_keys));
+  add_single(families, Metric::id_conflicts, value(ingest.id_conflicts));
+  add_single(families, Metric::time_skew, value(ingest.time_skew));
+}
+
+void collect_connections(Families& families, const ingest::IngestCounters& ingest) {
+  const std::uint64_t closed = value(ingest.connections_closed);
+  const std::uint64_t opened = value(ingest.connections_opened);
+  add_single(families, Metric::connections, at_least_zero(opened, closed));
+  add_single(families, Metric::connections_opened, opened);
+  families.push_back(make_family(Metric::connections_refused));
+  add_value(families.back(), value(ingest.connections_refused_uid), {{"reason", "uid"}});
+}
+
+void collect_gauges(Families& families, const ingest::IngestCounters& ingest,
+                    const MetricsGauges& gauges) {
+  add_single(families, Metric::queue_bytes, gauges.queue_bytes());
+  add_single(families, Metric::queue_bytes_max, gauges.queue_bytes_max);
+  add_single(families, Metric::queue_waits, value(ingest.budget_waits));
+  add_single(families, Metric::dedupe_keys, gauges.dedupe_keys());
+  add_single(families, Metric::dedupe_window, gauges.dedupe_window_seconds());
+}
+
+void collect_process(Families& families, std::string_view version) {
+  families.push_back(make_family(Metric::build_info));
+  add_value(families.back(), 1.0, {{"version", version}});
+  const ProcessStats stats = read_process_stats();
+  add_single(families, Metric::process_start_time, stats.start_time_seconds);
+  add_single(families, Metric::process_cpu, stats.cpu_seconds);
+  add_single(families, Metric::process_resident_memory, stats.resident_bytes);
+  add_single(families, Metric::process_virtual_memory, stats.virtual_bytes);
+  add_single(families, Metric::process_open_fds, stats.open_fds);
+  add_single(families, Metric::process_max_fds, stats.max_fds);
+}
+
+}  // namespace
+
+Metrics::Metrics(std::string version, const ingest::IngestCounters& ingest,
+                 const LaneMetrics& lanes, MetricsGauges gauges)
+    : version_(std::move(version)), ingest_(ingest), lanes_(lanes), gauges_(std::move(gauges)) {}
+
+std::string Metrics::text() const {
+  Families families;
+  families.reserve(kMetricCount);
+  collect_events(families, ingest_, lanes_, gauges_.events_in_spool());
+  add_single(families, Metric::oldest_event_age, gauges_.oldest_event_age_seconds());
+  collect_lines(families, ingest_);
+  collect_connections(families, ingest_);
+  collect_gauges(families, ingest_, gauges_);
+  lanes_.collect(families);
+  collect_process(families, version_);
+  return prometheus::TextSerializer().Serialize(families);
+}
+
+}  // namespace sluice::daemon

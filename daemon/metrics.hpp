@@ -1,0 +1,45 @@
+// Everything that /metrics shows: the counters of ingest, the lanes' numbers, gauges, and the
+// process.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "daemon/lane_metrics.hpp"
+#include "ingest/ingest_counters.hpp"
+
+namespace sluice::daemon {
+
+// Where the gauges come from. Each is called once for each scrape, on the thread that serves it.
+struct MetricsGauges {
+  std::function<std::uint64_t()> queue_bytes;
+  std::uint64_t queue_bytes_max = 0;
+  // Appended to the spool and not yet committed.
+  std::function<std::uint64_t()> events_in_spool;
+  std::function<double()> oldest_event_age_seconds;
+  std::function<std::uint64_t()> dedupe_keys;
+  std::function<double()> dedupe_window_seconds;
+};
+
+// Reads at each scrape what others count anyway, so that it costs them nothing.
+//
+// Threads: any.
+class Metrics final {
+ public:
+  // The counters, the lanes and what the gauges read outlive the Metrics.
+  // REQUIRES: every gauge is set.
+  Metrics(std::string version, const ingest::IngestCounters& ingest, const LaneMetrics& lanes,
+          MetricsGauges gauges);
+
+  // In Prometheus' text format, version 0.0.4.
+  [[nodiscard]] std::string text() const;
+
+ private:
+  const std::string version_;
+  const ingest::IngestCounters& ingest_;
+  const LaneMetrics& lanes_;
+  const MetricsGauges gauges_;
+};
+
+}  // namespace sluice::daemon

@@ -1,0 +1,153 @@
+// The table of series and the page made of it.
+#include "daemon/metrics_table.hpp"
+
+namespace sluice::daemon {
+
+using enum MetricKind;
+
+const std::array<MetricInfo, kMetricCount> kMetrics = {{
+    {Metric::events, "sluice_events_total", counter, "",
+     "`stage`: `received`, `accepted`, `rejected`, `journaled`, `duplicate`, `committed`, "
+     "`rewound`, `lost`; `reason` (with `rejected`): the code of the refusal",
+     "Events by the stage they reached. The books: received + rewound = committed + duplicate + "
+     "rejected + sluice_events_in_memory, at any quiet moment."},
+    {Metric::events_in_memory, "sluice_events_in_memory", gauge, "", "",
+     "Events that were accepted and are neither committed nor found to be duplicates."},
+    {Metric::oldest_event_age, "sluice_oldest_event_age_seconds", gauge, "seconds", "",
+     "Age of the oldest event that waits for its commit, since its receipt; 0 when none waits."},
+    {Metric::lines_skipped, "sluice_lines_skipped_total", counter, "",
+     "`reason`: `empty`, `partial`, `timed_out`",
+     "Lines that are no events: empty, cut off at the end of a connection, or left half for too "
+     "long."},
+    {Metric::received_bytes, "sluice_received_bytes_total", counter, "bytes", "",
+     "Bytes read from producers."},
+    {Metric::misfits, "sluice_misfits_total", counter, "",
+     "`field`: `type`, `id`, `source`, `session_id`, `parent_id`, `time`",
+     "Known fields whose value did not fit and was kept in the extra column."},
+    {Metric::mended, "sluice_mended_total", counter, "", "`what`: `nul`, `text`",
+     "Accepted events in which text that Postgres cannot store was replaced."},
+    {Metric::duplicate_keys, "sluice_duplicate_keys_total", counter, "", "",
+     "Accepted events with a top-level key more than once; the last one counts."},
+    {Metric::id_conflicts, "sluice_id_conflicts_total", counter, "", "",
+     "Events with an id already seen on another event; they were given an id of their own."},
+    {Metric::time_skew, "sluice_time_skew_total", counter, "", "",
+     "Accepted events whose time is more than a day from the time of receipt."},
+    {Metric::connections, "sluice_connections", gauge, "", "", "Producers' open connections."},
+    {Metric::connections_opened, "sluice_connections_opened_total", counter, "", "",
+     "Connections opened by producers."},
+    {Metric::connections_refused, "sluice_connections_refused_total", counter, "",
+     "`reason`: `uid`", "Connections closed at once because the producer may not connect."},
+    {Metric::queue_bytes, "sluice_queue_bytes", gauge, "bytes", "",
+     "Memory held by events from their receipt to their commit."},
+    {Metric::queue_bytes_max, "sluice_queue_max_bytes", gauge, "bytes", "",
+     "The bound of sluice_queue_bytes: when it is reached, sockets are not read."},
+    {Metric::queue_waits, "sluice_queue_waits_total", counter, "", "",
+     "Times a connection was not read because the bound of the queue was reached."},
+    {Metric::dedupe_keys, "sluice_dedupe_keys", gauge, "", "", "Keys in the dedupe window."},
+    {Metric::dedupe_window, "sluice_dedupe_window_seconds", gauge, "seconds", "",
+     "Length of the dedupe window in effect: shorter than configured when keys_max cuts it."},
+    {Metric::lanes, "sluice_lanes", gauge, "",
+     "`state`: `connecting`, `idle`, `sending`, `waiting`, `held`",
+     "Lanes to Postgres by state. waiting: backs off after a failure that goes away by itself. "
+     "held: a person must mend something."},
+    {Metric::batches, "sluice_batches_total", counter, "", "", "Batches committed."},
+    {Metric::copy_bytes, "sluice_copy_bytes_total", counter, "bytes", "",
+     "Bytes of COPY data in committed batches."},
+    {Metric::failures, "sluice_failures_total", counter, "",
+     "`action`: `retry`, `hold`; `sqlstate_class`: the first two characters of the SQLSTATE, "
+     "`none` when the connection itself failed, `other` for a class that is not known",
+     "Failures of a lane's steps."},
+    {Metric::commits_unknown, "sluice_commits_unknown_total", counter, "", "",
+     "Commits without an answer; the watermark told what became of them."},
+    {Metric::commits_lost, "sluice_commits_lost_total", counter, "", "",
+     "Times the database had forgotten committed batches, as after a failover."},
+    {Metric::receipt_to_committed, "sluice_receipt_to_committed_seconds", histogram, "seconds", "",
+     "From an event's receipt to the answer to its commit, for every event."},
+    {Metric::copy_duration, "sluice_copy_duration_seconds", histogram, "seconds", "",
+     "From the start of a batch's transaction to the end of its COPY."},
+    {Metric::commit_duration, "sluice_commit_duration_seconds", histogram, "seconds", "",
+     "Moving the watermark and COMMIT."},
+    {Metric::batch_rows, "sluice_batch_rows", histogram, "", "", "Rows of a committed batch."},
+    {Metric::build_info, "sluice_build_info", gauge, "", "`version`",
+     "Always 1; the labels tell what runs."},
+    {Metric::process_start_time, "process_start_time_seconds", gauge, "seconds", "",
+     "Start of the process since the Unix epoch."},
+    {Metric::process_cpu, "process_cpu_seconds_total", counter, "seconds", "",
+     "User and system CPU time spent."},
+    {Metric::process_resident_memory, "process_resident_memory_bytes", gauge, "bytes", "",
+     "Resident memory size."},
+    {Metric::process_virtual_memory, "process_virtual_memory_bytes", gauge, "bytes", "",
+     "Virtual memory size."},
+    {Metric::process_open_fds, "process_open_fds", gauge, "", "", "Open file descriptors."},
+    {Metric::process_max_fds, "process_max_fds", gauge, "", "",
+     "The most file descriptors that the process may open."},
+}};
+
+namespace {
+
+std::string_view kind_name(MetricKind kind) {
+  switch (kind) {
+    case counter:
+      return "counter";
+    case gauge:
+      return "gauge";
+    case histogram:
+      return "histogram";
+  }
+  return "";
+}
+
+constexpr std::string_view kIntroduction = R"(# Metrics
+
+`metrics.listen` serves them at `/metrics` in Prometheus' text format. This page is made from the
+table in `daemon/metrics_table.cpp`; a test holds the two together.
+
+## The books
+
+Every event that came in is somewhere. At any quiet moment:
+
+    sluice_events_total{stage="received"} + sluice_events_total{stage="rewound"}
+      = sluice_events_total{stage="committed"}
+      + sluice_events_total{stage="duplicate"}
+      + sum(sluice_events_total{stage="rejected"})
+      + sluice_events_in_memory
+
+| stage | an event is counted |
+|---|---|
+| `received` | when its line is whole (or is found to be too long); empty and cut off lines are no events |
+| `rejected` | when its line is refused, under the code that the producer is told |
+| `accepted` | when it goes into the queue: received = accepted + rejected |
+| `duplicate` | when the dedupe window knows it already |
+| `journaled` | when it has its place in a segment: accepted = journaled + duplicate + those in the queue |
+| `committed` | when Postgres has answered its COMMIT, or the watermark tells that it took effect |
+| `rewound` | when a failover lost its commit and it is sent again, so that it will be committed twice in this count |
+| `lost` | when a failover lost its commit and it is gone here too; it stays in `committed` |
+
+The counts are since the start of the process. A single scrape while events flow may be off by those
+under way between two of its readings.
+
+## Series
+
+| name | type | unit | labels | meaning |
+|---|---|---|---|---|
+)";
+
+}  // namespace
+
+const MetricInfo& metric_info(Metric metric) {
+  return kMetrics[static_cast<std::size_t>(metric)];
+}
+
+std::string metrics_reference() {
+  std::string page(kIntroduction);
+  for (const MetricInfo& info : kMetrics) {
+    page.append("| `").append(info.name).append("` |");
+    for (const std::string_view cell : {kind_name(info.kind), info.unit, info.labels, info.help}) {
+      page.append(cell.empty() ? "" : " ").append(cell).append(" |");
+    }
+    page += '\n';
+  }
+  return page;
+}
+
+}  // namespace sluice::daemon

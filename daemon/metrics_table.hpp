@@ -1,0 +1,70 @@
+// Every series that /metrics shows, in its order: the one place for names, types, units, labels and
+// help. docs/metrics.md is made from it.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace sluice::daemon {
+
+// In the order of kMetrics.
+enum class Metric {
+  events,
+  events_in_memory,
+  oldest_event_age,
+  lines_skipped,
+  received_bytes,
+  misfits,
+  mended,
+  duplicate_keys,
+  id_conflicts,
+  time_skew,
+  connections,
+  connections_opened,
+  connections_refused,
+  queue_bytes,
+  queue_bytes_max,
+  queue_waits,
+  dedupe_keys,
+  dedupe_window,
+  lanes,
+  batches,
+  copy_bytes,
+  failures,
+  commits_unknown,
+  commits_lost,
+  receipt_to_committed,
+  copy_duration,
+  commit_duration,
+  batch_rows,
+  build_info,
+  process_start_time,
+  process_cpu,
+  process_resident_memory,
+  process_virtual_memory,
+  process_open_fds,
+  process_max_fds,
+};
+inline constexpr std::size_t kMetricCount = 35;
+
+enum class MetricKind { counter, gauge, histogram };
+
+struct MetricInfo {
+  Metric id;
+  std::string_view name;
+  MetricKind kind;
+  std::string_view unit;    // "" for a plain number
+  std::string_view labels;  // for people: each label with its values
+  std::string_view help;
+};
+
+extern const std::array<MetricInfo, kMetricCount> kMetrics;
+
+[[nodiscard]] const MetricInfo& metric_info(Metric metric);
+
+// What docs/metrics.md holds.
+[[nodiscard]] std::string metrics_reference();
+
+}  // namespace sluice::daemon

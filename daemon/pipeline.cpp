@@ -1,0 +1,296 @@
+#include "daemon/pipeline.hpp"
+
+#include <poll.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <boost/asio/post.hpp>
+#include <cerrno>
+#include <random>
+#include <system_error>
+#include <utility>
+
+#include "sink/postgres_database.hpp"
+#include "sink/route.hpp"
+
+namespace sluice::daemon {
+namespace {
+
+using std::chrono::duration_cast;
+using std::chrono::milliseconds;
+
+// Idle threads look around this often: the journal lets go old dedupe keys, and the watchdog sees
+// that both are alive.
+constexpr milliseconds kIdleTurn{1'000};
+
+std::uint64_t random_seed() {
+  std::random_device device;
+  return std::uint64_t{device()} << 32 | device();
+}
+
+std::int64_t unix_now_us() {
+  return duration_cast<std::chrono::microseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+ingest::JournalTime journal_now() {
+  return {unix_now_us(),
+          duration_cast<milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count()};
+}
+
+ingest::ParserOptions parser_options(const config::Settings& settings) {
+  const auto& ingest = settings.ingest;
+  ingest::ParserOptions options;
+  options.nul = ingest.nul == "strip"    ? ingest::NulPolicy::strip
+                : ingest.nul == "reject" ? ingest::NulPolicy::reject
+                                         : ingest::NulPolicy::replace;
+  options.text = ingest.text == "reject" ? ingest::TextPolicy::reject : ingest::TextPolicy::replace;
+  options.misfit =
+      ingest.misfit == "reject" ? ingest::MisfitPolicy::reject : ingest::MisfitPolicy::keep;
+  options.duplicate_keys = ingest.dup_key == "reject" ? ingest::DuplicateKeyPolicy::reject
+                                                      : ingest::DuplicateKeyPolicy::last;
+  options.default_type = ingest.default_type;
+  options.time_fields = ingest.time_fields;
+  options.dedupe_by_uid = settings.dedupe.scope != "global";
+  options.dedupe_seed = random_seed();
+  return options;
+}
+
+spool::MemorySpoolOptions spool_options(const config::Settings& settings) {
+  spool::MemorySpoolOptions options;
+  options.lanes = settings.postgres.lanes;
+  options.segment_bytes = settings.spool.segment_bytes;
+  // A whole batch under way and as much again as a lane starts the next one with.
+  options.held_bytes_max = settings.postgres.batch_bytes_max + options.unread_bytes_max;
+  return options;
+}
+
+ingest::ListenerOptions listener_options(const config::Settings& settings) {
+  ingest::ListenerOptions options;
+  options.line_bytes_max = settings.ingest.line_bytes_max;
+  options.connections_max = settings.ingest.connections_max;
+  for (const std::uint64_t uid : settings.ingest.allow_uids) {
+    options.allow_uids.push_back(static_cast<std::uint32_t>(uid));
+  }
+  return options;
+}
+
+sink::LaneOptions lane_options(const config::Settings& settings, std::size_t index) {
+  sink::LaneOptions options;
+  options.index = index;
+  options.batch_rows_max = settings.postgres.batch_rows_max;
+  options.batch_bytes_max = settings.postgres.batch_bytes_max;
+  options.batch_delay = settings.postgres.batch_delay;
+  options.seed = random_seed();
+  return options;
+}
+
+// What watermark rows name as their writer.
+std::string host_name() {
+  std::array<char, 256> name{};
+  if (gethostname(name.data(), name.size() - 1) != 0) return "";
+  return name.data();
+}
+
+void name_this_thread(const char* name) {
+  pthread_setname_np(pthread_self(), name);
+}
+
+}  // namespace
+
+struct Pipeline::LaneParts {
+  LaneParts(const config::Settings& settings, std::size_t index, spool::SpoolReader& reader,
+            sink::Breaker& breaker, sink::LaneReporter& reporter)
+      : database({settings.postgres.dsn, settings.postgres.schema, sink::agent_log_route().table,
+                  host_name()}),
+        lane(lane_options(settings, index), sink::agent_log_route(), reader, database, breaker,
+             reporter) {}
+
+  sink::PostgresDatabase database;
+  sink::Lane lane;
+};
+
+Pipeline::Pipeline(const config::Settings& settings, std::vector<ingest::ListeningSocket> sockets,
+                   sink::LaneReporter& lane_reporter, ingest::ListenerReporter& listener_reporter,
+                   std::function<void(const std::exception&)> on_failure)
+    : settings_(settings),
+      on_failure_(std::move(on_failure)),
+      ingest_work_(ingest_io_.get_executor()),
+      budget_(settings.ingest.queue_bytes_max),
+      spool_(
+          spool_options(settings), [this](spool::LaneIndex) { sink_bell_.ring(); },
+          [this] { journal_bell_.ring(); }),
+      queue_([this] { journal_bell_.ring(); }),
+      parser_(parser_options(settings), counters_),
+      dedupe_({settings.dedupe.window.count(), settings.dedupe.keys_max}),
+      ids_(random_seed()),
+      journal_(queue_, dedupe_, ids_, spool_, counters_) {
+  for (std::size_t i = 0; i < settings_.postgres.lanes; ++i) {
+    lanes_.push_back(
+        std::make_unique<LaneParts>(settings_, i, spool_.reader(i), breaker_, lane_reporter));
+  }
+  listener_ = std::make_unique<ingest::Listener>(
+      ingest_io_, std::move(sockets), listener_options(settings_),
+      ingest::ListenerStages{budget_, parser_, queue_, counters_, listener_reporter});
+}
+
+Pipeline::~Pipeline() {
+  stop_threads();
+}
+
+void Pipeline::start() {
+  listener_->start();
+  accepting_ = true;
+  ingest_thread_ = std::thread([this] { run_guarded([this] { run_ingest(); }); });
+  journal_thread_ = std::thread([this] { run_guarded([this] { run_journal(); }); });
+  sink_thread_ = std::thread([this] { run_guarded([this] { run_sink(); }); });
+}
+
+void Pipeline::run_guarded(const std::function<void()>& loop) {
+  try {
+    loop();
+  } catch (const std::exception& failure) {
+    on_failure_(failure);
+  }
+}
+
+void Pipeline::run_ingest() {
+  name_this_thread("sluice-ingest");
+  while (!stopping_ && ingest_io_.run_one() != 0) {
+    ingest_turns_.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+void Pipeline::run_journal() {
+  name_this_thread("sluice-journal");
+  while (!stopping_) {
+    journal_turns_.fetch_add(1, std::memory_order_relaxed);
+    const auto turn = journal_.turn(journal_now());
+    if (draining_) sink_bell_.ring();  // it watches for the last event, which may be a duplicate
+    if (turn == ingest::Journal::Turn::worked) continue;
+    journal_bell_.wait(kIdleTurn);
+  }
+}
+
+void Pipeline::run_sink() {
+  name_this_thread("sluice-sink");
+  std::vector<sink::Lane::Wait> waits(lanes_.size());
+  while (!stopping_) {
+    sink_turns_.fetch_add(1, std::memory_order_relaxed);
+    if (draining_) {
+      for (const auto& parts : lanes_) parts->lane.finish_soon();
+      const std::lock_guard lock(drain_mutex_);
+      drain_changed_.notify_all();
+    }
+    bool turn_again = false;
+    for (std::size_t i = 0; i < lanes_.size(); ++i) {
+      const auto now = sink::Clock::now();
+      waits[i] = lanes_[i]->lane.turn(now);
+      turn_again = turn_again || (waits[i].until && *waits[i].until <= now);
+    }
+    if (!turn_again) sleep_until_sink_work(waits);
+  }
+}
+
+void Pipeline::sleep_until_sink_work(const std::vector<sink::Lane::Wait>& waits) {
+  if (!sink_bell_.about_to_sleep()) return;
+  std::vector<pollfd> polled{{sink_bell_.fd(), POLLIN, 0}};
+  auto until = sink::Clock::now() + kIdleTurn;
+  for (const auto& wait : waits) {
+    if (wait.until) until = std::min(until, *wait.until);
+    if (wait.io.fd < 0) continue;
+    const int events = (wait.io.read ? POLLIN : 0) | (wait.io.write ? POLLOUT : 0);
+    polled.push_back({wait.io.fd, static_cast<short>(events), 0});
+  }
+  const auto left = std::max(std::chrono::nanoseconds(0),
+                             duration_cast<std::chrono::nanoseconds>(until - sink::Clock::now()));
+  const timespec timeout{left.count() / 1'000'000'000, left.count() % 1'000'000'000};
+  if (ppoll(polled.data(), polled.size(), &timeout, nullptr) < 0 && errno != EINTR) {
+    throw std::system_error(errno, std::generic_category(), "poll for the lanes");
+  }
+  sink_bell_.awake();
+}
+
+std::uint64_t Pipeline::drain(milliseconds timeout) {
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  accepting_ = false;
+  boost::asio::post(ingest_io_, [this] {
+    listener_->stop([this] {
+      const std::lock_guard lock(drain_mutex_);
+      listener_stopped_ = true;
+      drain_changed_.notify_all();
+    });
+  });
+  draining_ = true;
+  journal_bell_.ring();
+  sink_bell_.ring();
+
+  std::unique_lock lock(drain_mutex_);
+  drain_changed_.wait_until(lock, deadline, [this] {
+    return cut_short_ || (listener_stopped_ && events_in_memory() == 0);
+  });
+  lock.unlock();
+  stop_threads();
+  return events_in_memory();
+}
+
+void Pipeline::cut_short() {
+  const std::lock_guard lock(drain_mutex_);
+  cut_short_ = true;
+  drain_changed_.notify_all();
+}
+
+void Pipeline::stop_threads() {
+  stopping_ = true;
+  ingest_io_.stop();
+  journal_bell_.ring();
+  sink_bell_.ring();
+  for (std::thread* thread : {&ingest_thread_, &journal_thread_, &sink_thread_}) {
+    if (thread->joinable()) thread->join();
+  }
+}
+
+std::uint64_t Pipeline::events_in_memory() const {
+  // In this order an event that moves on meanwhile may be counted twice, but never not at all.
+  const std::uint64_t out_of_queue =
+      counters_.events_journaled.load() + counters_.duplicates.load();
+  const std::uint64_t in_spool = spool_.events_held();
+  return counters_.events_accepted.load() - out_of_queue + in_spool;
+}
+
+std::string Pipeline::why_not_ready() const {
+  return accepting_ ? "" : "not accepting connections";
+}
+
+MetricsGauges Pipeline::gauges() const {
+  MetricsGauges gauges;
+  gauges.queue_bytes = [this] { return std::uint64_t{budget_.used_bytes()}; };
+  gauges.queue_bytes_max = budget_.bytes_max();
+  gauges.events_in_spool = [this] { return spool_.events_held(); };
+  gauges.oldest_event_age_seconds = [this] {
+    const auto received_us = spool_.oldest_received_us();
+    if (!received_us) return 0.0;
+    return std::max(0.0, static_cast<double>(unix_now_us() - *received_us) / 1e6);
+  };
+  gauges.dedupe_keys = [this] { return counters_.dedupe_keys.load(); };
+  gauges.dedupe_window_seconds = [this] {
+    return static_cast<double>(counters_.dedupe_window_ms.load()) / 1e3;
+  };
+  return gauges;
+}
+
+std::vector<WatchedStage> Pipeline::watched_stages() const {
+  const auto queued = [this] {
+    return counters_.events_accepted.load() !=
+           counters_.duplicates.load() + counters_.events_journaled.load();
+  };
+  return {
+      {"journal", [this] { return journal_turns_.load(); }, queued},
+      {"sink", [this] { return sink_turns_.load(); }, [this] { return spool_.events_held() != 0; }},
+  };
+}
+
+}  // namespace sluice::daemon

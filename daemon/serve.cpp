@@ -1,0 +1,252 @@
+#include "daemon/serve.hpp"
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <csignal>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "daemon/exit_code.hpp"
+#include "daemon/file_lock.hpp"
+#include "daemon/http_server.hpp"
+#include "daemon/lane_log.hpp"
+#include "daemon/lane_metrics.hpp"
+#include "daemon/lane_reporters.hpp"
+#include "daemon/listener_log.hpp"
+#include "daemon/log.hpp"
+#include "daemon/metrics.hpp"
+#include "daemon/pipeline.hpp"
+#include "daemon/sd_notify.hpp"
+#include "daemon/version.hpp"
+#include "ingest/socket_address.hpp"
+
+namespace sluice::daemon {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+// How often the watchdog looks when systemd does not ask for it: for /healthz.
+constexpr milliseconds kLookInterval{5'000};
+// A stage that has work and does not move for so long is stuck. Both idle loops turn each second.
+constexpr milliseconds kPatience{30'000};
+// Signals that come so soon after the first do not mean more than it.
+constexpr milliseconds kSameSignal{500};
+
+// Taken before anything else is opened, so that a second daemon changes nothing. None for sockets
+// that the service manager opened: it sees to it that there is one daemon.
+std::unique_ptr<FileLock> lock_socket(const config::Settings& settings,
+                                      const std::vector<InheritedSocket>& inherited) {
+  const std::string& path = settings.ingest.socket;
+  if (!inherited.empty() || path.empty()) return nullptr;
+  return std::make_unique<FileLock>(path + ".lock", path);
+}
+
+std::vector<ingest::ListeningSocket> open_sockets(const config::Settings& settings,
+                                                  const std::vector<InheritedSocket>& inherited) {
+  std::vector<ingest::ListeningSocket> sockets;
+  for (const InheritedSocket& socket : inherited) {
+    sockets.push_back(ingest::adopt_socket(socket.fd));
+  }
+  const auto& ingest = settings.ingest;
+  if (sockets.empty() && !ingest.socket.empty()) {
+    sockets.push_back(
+        ingest::listen_unix({ingest.socket, ingest.socket_mode, ingest.socket_group}));
+  }
+  if (!ingest.tcp.empty()) sockets.push_back(ingest::listen_tcp(ingest.tcp));
+  if (sockets.empty()) {
+    throw ingest::SocketError(ingest::SocketError::Kind::configuration,
+                              "nothing to listen on: set ingest.socket or ingest.tcp");
+  }
+  return sockets;
+}
+
+int exit_code_of(ingest::SocketError::Kind kind) {
+  switch (kind) {
+    case ingest::SocketError::Kind::configuration:
+      return kExitConfig;
+    case ingest::SocketError::Kind::in_use:
+      return kExitLocked;
+    case ingest::SocketError::Kind::system:
+      return kExitUnavailable;
+  }
+  std::abort();
+}
+
+// The daemon while it runs: the pipeline has its own threads; signals, pages and the watchdog are
+// served by the thread that calls run().
+class Server {
+ public:
+  Server(const config::Settings& settings, Log& log)
+      : settings_(settings),
+        log_(log),
+        inherited_(take_inherited_sockets()),
+        lock_(lock_socket(settings, inherited_)),
+        pages_(settings.metrics.listen.empty()
+                   ? nullptr
+                   : std::make_unique<HttpServer>(io_, settings.metrics.listen, pages())),
+        lane_metrics_(settings.postgres.lanes),
+        lane_log_(log, settings.postgres.lanes),
+        lane_reporters_({lane_metrics_, lane_log_}),
+        listener_log_(log),
+        pipeline_(settings, announced(open_sockets(settings, inherited_)), lane_reporters_,
+                  listener_log_, [this](const std::exception& failure) { stage_failed(failure); }),
+        metrics_(kVersion, pipeline_.ingest_counters(), lane_metrics_, pipeline_.gauges()),
+        watch_(pipeline_.watched_stages(), kPatience),
+        signals_(io_, SIGTERM, SIGINT, SIGHUP),
+        look_timer_(io_) {}
+
+  ~Server() {
+    if (drain_thread_.joinable()) drain_thread_.join();
+  }
+
+  int run() {
+    if (pages_) log_.info("serving metrics", {{"address", pages_->address()}});
+    wait_for_signal();
+    look();
+    pipeline_.start();
+    manager_.ready(status_line());
+    io_.run();
+    return exit_code_;
+  }
+
+ private:
+  std::vector<ingest::ListeningSocket> announced(std::vector<ingest::ListeningSocket> sockets) {
+    for (const auto& socket : sockets) log_.info("taking events", {{"socket", socket.name()}});
+    return sockets;
+  }
+
+  HttpPages pages() {
+    HttpPages pages;
+    pages.metrics = [this] { return metrics_.text(); };
+    pages.unhealthy = [this] { return watch_.stuck(); };
+    pages.unready = [this] {
+      const std::string reason = pipeline_.why_not_ready();
+      return reason.empty() ? std::vector<std::string>{} : std::vector<std::string>{reason};
+    };
+    pages.status = [this] { return status_line() + "\n"; };
+    return pages;
+  }
+
+  std::string status_line() const {
+    return std::to_string(lane_metrics_.events_committed()) + " events committed, " +
+           std::to_string(pipeline_.events_in_memory()) + " in memory";
+  }
+
+  void wait_for_signal() {
+    signals_.async_wait([this](const boost::system::error_code& error, int signal) {
+      if (error) return;
+      wait_for_signal();
+      if (signal == SIGHUP) {
+        log_.warning("SIGHUP: this version reads its settings only at start; restart it instead");
+      } else if (drain_thread_.joinable() && Clock::now() < drain_began_ + kSameSignal) {
+        // Who signals a process and its group sends two: one wish.
+      } else if (drain_thread_.joinable()) {
+        log_.warning("a second signal: not waiting for Postgres any longer");
+        pipeline_.cut_short();
+      } else {
+        begin_drain(signal);
+      }
+    });
+  }
+
+  // On a thread of its own, so that probes, metrics and a second signal are served meanwhile.
+  void begin_drain(int signal) {
+    const milliseconds timeout = settings_.postgres.drain_timeout;
+    drain_began_ = Clock::now();
+    log_.info("stopping: no more connections, committing what was taken",
+              {{"signal", signal}, {"deadline_ms", timeout.count()}});
+    manager_.stopping("committing what was taken", timeout + milliseconds(5'000));
+    drain_thread_ = std::thread([this, timeout] {
+      const std::uint64_t left = pipeline_.drain(timeout);
+      boost::asio::post(io_, [this, left] { drained(left); });
+    });
+  }
+
+  void drained(std::uint64_t left) {
+    if (left == 0) {
+      log_.info("stopped: every accepted event is committed",
+                {{"committed", lane_metrics_.events_committed()}});
+    } else {
+      log_.error(
+          "stopped with events that Postgres did not take in time; they were only in memory and "
+          "are lost",
+          {{"lost", left}, {"committed", lane_metrics_.events_committed()}});
+      exit_code_ = kExitUnavailable;
+    }
+    io_.stop();
+  }
+
+  // Called on a stage's thread. Nothing is drained: what the stage holds cannot be trusted.
+  void stage_failed(const std::exception& failure) {
+    log_.error("a stage failed; ending the process", {{"error", failure.what()}});
+    std::_Exit(kExitBug);
+  }
+
+  void look() {
+    watch_.look(ProgressWatch::Clock::now());
+    for (const std::string& stage : watch_.stuck()) {
+      log_.repeated("stuck " + stage, LogLevel::error, "a stage has work and does not move",
+                    {{"stage", stage}});
+    }
+    if (watch_.stuck().empty()) manager_.alive();
+    manager_.status(status_line());
+    const auto asked = ServiceManager::watchdog_interval();
+    look_timer_.expires_after(asked ? std::min(*asked / 2, kLookInterval) : kLookInterval);
+    look_timer_.async_wait([this](const boost::system::error_code& error) {
+      if (!error) look();
+    });
+  }
+
+  const config::Settings& settings_;
+  Log& log_;
+  const std::vector<InheritedSocket> inherited_;
+  const std::unique_ptr<FileLock> lock_;
+  boost::asio::io_context io_{1};
+  // Before the sockets: a start that fails here has taken no event.
+  const std::unique_ptr<HttpServer> pages_;
+  LaneMetrics lane_metrics_;
+  LaneLog lane_log_;
+  LaneReporters lane_reporters_;
+  ListenerLog listener_log_;
+  Pipeline pipeline_;
+  Metrics metrics_;
+  ProgressWatch watch_;
+  ServiceManager manager_;
+  boost::asio::signal_set signals_;
+  boost::asio::steady_timer look_timer_;
+  std::thread drain_thread_;
+  Clock::time_point drain_began_{};
+  int exit_code_ = kExitOk;
+};
+
+}  // namespace
+
+int run_serve(const config::Settings& settings) {
+  std::signal(SIGPIPE, SIG_IGN);
+  LogOptions log_options;
+  log_options.level = log_level(settings.log.level);
+  log_options.format = log_format(settings.log.format);
+  Log log(std::move(log_options));
+  try {
+    return Server(settings, log).run();
+  } catch (const LockedError& error) {
+    log.error(error.what());
+    return kExitLocked;
+  } catch (const ingest::SocketError& error) {
+    log.error(error.what());
+    return exit_code_of(error.kind());
+  } catch (const std::exception& error) {
+    log.error(error.what());
+    return kExitUnavailable;
+  }
+}
+
+}  // namespace sluice::daemon

@@ -1,0 +1,109 @@
+// One producer's connection: reads its socket in bounded turns, cuts lines, has them parsed into
+// chunks and pushes these to the queue.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "ingest/event_parser.hpp"
+#include "ingest/event_queue.hpp"
+#include "ingest/ingest_counters.hpp"
+#include "ingest/line_splitter.hpp"
+#include "ingest/listener_reporter.hpp"
+#include "ingest/read_gate.hpp"
+#include "spool/byte_budget.hpp"
+
+namespace sluice::ingest {
+
+// What all connections of a listener use. Outlives them.
+struct ConnectionShared {
+  spool::ByteBudget& budget;
+  EventParser& parser;
+  EventQueue& queue;
+  IngestCounters& counters;
+  ListenerReporter& reporter;
+  ReadGate& gate;
+  std::span<char> buffer;  // ReadGate::kReadBytesMax bytes; nothing stays in it between turns
+  std::size_t line_bytes_max;
+  std::function<std::int64_t()> now_us;  // since the Unix epoch
+  std::function<void()> watch_silence;   // somebody waits in the middle of a line
+};
+
+struct Peer {
+  std::uint32_t uid = spool::kNoUid;
+  std::uint64_t connection = 0;  // from 1, in the order of accepting
+  // A Unix socket, which can be shut so that the producer's next write fails while what it wrote
+  // before is still read.
+  bool can_shut_reading = false;
+};
+
+// Thread: the ingest thread's.
+class Connection final : private ReadGate::Reader {
+ public:
+  // Once stopping, a connection reads no more than this: more than a socket's buffer holds.
+  static constexpr std::size_t kFinalBytesMax = 256 * 1024;
+
+  // Owns `fd` from here on, which does not block.
+  Connection(boost::asio::io_context& io, int fd, const Peer& peer, ConnectionShared& shared);
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+  ~Connection() override;
+
+  // Serves the producer until it leaves, is silent in the middle of a line for too long, or the
+  // connection was stopped or closed.
+  // REQUIRES: the connection outlives the coroutine.
+  [[nodiscard]] boost::asio::awaitable<void> run();
+
+  // Reads what the kernel holds and ends. What the producer writes after this fails.
+  void stop();
+  // Ends without reading on.
+  void close();
+  // Ends if the producer has been silent since `since` in the middle of a line. Returns whether it
+  // is worth watching further.
+  bool end_if_silent(std::chrono::steady_clock::time_point since);
+
+ private:
+  enum class Outcome {
+    more,     // the kernel may hold more
+    drained,  // it holds nothing more
+    ended,    // the producer has gone
+  };
+  class Turn;
+
+  void wake() override;
+  boost::asio::awaitable<void> wait_readable();
+  boost::asio::awaitable<std::size_t> wait_for_turn();
+  [[nodiscard]] Outcome read(std::size_t bytes_max);
+  void take(std::string_view bytes);
+  void finish();
+
+  ConnectionShared& shared_;
+  const Peer peer_;
+  boost::asio::posix::stream_descriptor socket_;
+  boost::asio::steady_timer woken_;  // never expires: cancelled to wake
+  LineSplitter splitter_;
+  const std::unique_ptr<EventQueue::Producer> producer_;
+
+  // Since when the producer has been silent in the middle of a line while it was being read; max()
+  // when that is not so.
+  std::chrono::steady_clock::time_point silent_since_ =
+      std::chrono::steady_clock::time_point::max();
+  bool timed_out_ = false;
+  bool stopping_ = false;
+  bool closing_ = false;
+  std::uint64_t bytes_read_ = 0;
+  std::size_t final_bytes_ = 0;  // of them, since stop()
+  // Bytes of record that 100 bytes of line came to in the last chunk: sizes the next one.
+  std::size_t record_percent_ = 150;
+};
+
+}  // namespace sluice::ingest

@@ -1,0 +1,61 @@
+// Turns one line into an event record, or says why not.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ingest/ingest_counters.hpp"
+#include "ingest/refusal.hpp"
+#include "spool/chunk.hpp"
+
+namespace sluice::ingest {
+
+enum class NulPolicy { replace, strip, reject };
+enum class TextPolicy { replace, reject };
+enum class MisfitPolicy { keep, reject };
+enum class DuplicateKeyPolicy { last, reject };
+
+struct ParserOptions {
+  NulPolicy nul = NulPolicy::replace;
+  TextPolicy text = TextPolicy::replace;
+  MisfitPolicy misfit = MisfitPolicy::keep;
+  DuplicateKeyPolicy duplicate_keys = DuplicateKeyPolicy::last;
+  std::string default_type = "log";  // empty: `type` is required
+  std::vector<std::string> time_fields = {"time", "timestamp", "@timestamp", "ts"};
+  bool dedupe_by_uid = true;      // false: keys of all producers are one space
+  std::uint64_t dedupe_seed = 0;  // of the keyed hash: random, and kept secret
+};
+
+// Where and when a line came in.
+struct Receipt {
+  std::int64_t received_us = 0;  // since the Unix epoch
+  std::uint32_t uid = spool::kNoUid;
+};
+
+// Keeps its buffers from line to line, so that a usual event costs no allocation.
+//
+// Thread: one.
+class EventParser final {
+ public:
+  // REQUIRES: `counters` outlives the parser.
+  EventParser(ParserOptions options, IngestCounters& counters);
+  EventParser(const EventParser&) = delete;
+  EventParser& operator=(const EventParser&) = delete;
+  ~EventParser();
+
+  // Appends the line's record to `chunk`, or returns the reason for refusing it and appends
+  // nothing. `line` has no newline and is neither empty nor blank. REQUIRES: line.size() <= 16 MiB
+  // - 1 KiB
+  [[nodiscard]] std::optional<Refusal> parse(std::string_view line, const Receipt& receipt,
+                                             spool::Chunk& chunk);
+
+ private:
+  class Document;
+  std::unique_ptr<Document> document_;
+};
+
+}  // namespace sluice::ingest

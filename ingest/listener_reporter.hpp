@@ -1,0 +1,36 @@
+// What the listener tells about its work beside the counters. The daemon makes logs of it, as few
+// as it likes; tests look at every call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "ingest/refusal.hpp"
+
+namespace sluice::ingest {
+
+// A line that became no event. Never holds the line itself.
+struct RefusedLine {
+  Refusal reason;
+  std::uint32_t uid;         // of the producer; spool::kNoUid over TCP
+  std::uint64_t connection;  // from 1, in the order of accepting
+  std::uint64_t line;        // from 1, empty lines included
+};
+
+// Thread: the ingest thread's.
+class ListenerReporter {
+ public:
+  virtual ~ListenerReporter() = default;
+
+  virtual void line_refused(const RefusedLine& refused) = 0;
+  // A producer that is not in allow_uids was closed at accept.
+  virtual void uid_refused(std::uint32_t uid) = 0;
+  // connections_max is reached: the next wait in the backlog until one closes. Once each time that
+  // this comes about anew.
+  virtual void connections_full(std::size_t connections) = 0;
+  // accept() failed with this errno on this socket and is tried again.
+  virtual void accept_failed(std::string_view socket_name, int error) = 0;
+};
+
+}  // namespace sluice::ingest

@@ -1,0 +1,120 @@
+// One lane's connection to the database, seen as the steps of the delivery protocol. The one edge
+// between a lane and the world: Postgres behind it in the daemon, a fake in tests.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "spool/uuid.hpp"
+
+namespace sluice::sink {
+
+// Types that have a binary encoder.
+enum class ColumnType : std::uint8_t {
+  uuid,
+  text,  // text, varchar, bpchar
+  timestamptz,
+  jsonb,
+  int2,
+  int4,
+  int8,
+  float4,
+  float8,
+  numeric,
+  boolean,
+};
+
+// What went wrong, as the server or the connection says it. Never holds a payload: `message` is the
+// server's primary message only where `shows_no_row` (sqlstate.hpp) allows it.
+struct Failure {
+  std::string sqlstate;  // empty: the connection itself failed, or the server never answered
+  std::string message;   // one line
+  std::string column;    // as the server names it, or empty
+};
+
+enum class Progress {
+  working,  // waits for I/O, see wait()
+  done,     // the step is finished
+  failed,   // see failure(); whether the connection is still of use, see connected()
+};
+
+// A column of the target table as the catalog has it.
+struct CatalogColumn {
+  std::string name;
+  std::string type;                   // as format_type() writes it
+  std::optional<ColumnType> encoder;  // none: no binary encoder for this type
+};
+
+// What the lane's loop must wait for before it calls advance() again.
+struct IoWait {
+  int fd = -1;
+  bool read = false;
+  bool write = false;
+};
+
+// Not blocking: each step is started by one call and driven by advance() until it is done or
+// failed. One step at a time; a step is started only when the one before is done.
+//
+// A lane puts its own deadline on each step and calls disconnect() when it passes.
+//
+// Thread: the sink's.
+class Database {
+ public:
+  virtual ~Database() = default;
+
+  // Step: a new connection to a server that takes writes.
+  virtual void start_connect() = 0;
+  // Step: reads the columns of the target table. Fails with 42P01 if a table is missing, and with
+  // 42501 if the role may not write into one.
+  virtual void start_describe() = 0;
+  [[nodiscard]] virtual const std::vector<CatalogColumn>& columns() const = 0;
+
+  // Step R: makes the segment's watermark row if it is missing and reads it under its lock.
+  virtual void start_resolve(const spool::Uuid& segment) = 0;
+  [[nodiscard]] virtual std::uint64_t resolved_upto() const = 0;
+
+  // Step W1: opens the transaction and the COPY of these columns. Done when rows may be sent.
+  virtual void start_copy(std::span<const std::string> columns) = 0;
+  // After W1, any number of times: hands over bytes of the binary COPY stream, its header included.
+  // What the server does not take yet is kept: call it only when ready_for_rows(), but for the last
+  // piece before start_finish_copy().
+  virtual void send_rows(std::span<const std::byte> bytes) = 0;
+  // True when what was handed over has left for the server, so that more may come.
+  [[nodiscard]] virtual bool ready_for_rows() = 0;
+  // True when the server spoke in the middle of a COPY, which it does when it has refused a row:
+  // the lane should end the COPY and hear why.
+  [[nodiscard]] virtual bool interrupted() const = 0;
+
+  // Step W2: ends the COPY and checks deferred constraints.
+  virtual void start_finish_copy() = 0;
+  // The n of the tag `COPY n`.
+  [[nodiscard]] virtual std::uint64_t rows_copied() const = 0;
+
+  // Step W3: moves the watermark from `from` to `upto`, adding `rows`, and commits. Done only with
+  // the tag COMMIT and no warning that it was committed locally.
+  virtual void start_commit(const spool::Uuid& segment, std::uint64_t from, std::uint64_t upto,
+                            std::uint64_t rows) = 0;
+  // True once the first byte of COMMIT may have left, until the outcome is known: a failure then is
+  // an unknown outcome unless the server answered with an error.
+  [[nodiscard]] virtual bool commit_may_have_left() const = 0;
+
+  // Between steps: takes in what the server said meanwhile. False once it has closed the
+  // connection; wait() tells when to look again.
+  [[nodiscard]] virtual bool still_open() = 0;
+
+  // Does what I/O is possible without blocking for the step under way.
+  [[nodiscard]] virtual Progress advance() = 0;
+  [[nodiscard]] virtual const Failure& failure() const = 0;
+  [[nodiscard]] virtual bool connected() const = 0;
+  // What advance() (or, in a COPY, ready_for_rows()) waits for.
+  [[nodiscard]] virtual IoWait wait() const = 0;
+  // Drops the connection at once, whatever is under way.
+  virtual void disconnect() = 0;
+};
+
+}  // namespace sluice::sink

@@ -1,0 +1,348 @@
+#include "sink/postgres_database.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdlib>
+#include <string_view>
+#include <utility>
+
+namespace sluice::sink {
+namespace {
+
+constexpr std::string_view kSchemaHint = "; run: sluice schema apply";
+
+// Settings for one transaction, as one statement: a server that others configured, and a pooler
+// that others use, must not change what the protocol means.
+//
+// client_min_messages is `warning`, not `error`: that a commit is not on the standby it has to be
+// on is told by a WARNING only. With synchronous_commit off a commit is answered before it is on
+// disk, and a crash of the server takes it back.
+constexpr std::string_view kSettings =
+    "SELECT set_config('lock_timeout','5s',true),"
+    "set_config('statement_timeout','0',true),"
+    "set_config('client_min_messages','warning',true),"
+    "set_config('synchronous_commit',"
+    "replace(current_setting('synchronous_commit'),'off','on'),true)";
+// For a connection that dies in mid-COPY: its transaction holds locks until the server notices.
+// statement_timeout would end a COPY that waits for its data.
+constexpr std::string_view kCopySettings =
+    ",set_config('idle_in_transaction_session_timeout','30s',true),"
+    "set_config('tcp_keepalives_idle','10',true),"
+    "set_config('tcp_keepalives_interval','5',true),"
+    "set_config('tcp_keepalives_count','3',true),"
+    "set_config('tcp_user_timeout','15000',true)";
+constexpr std::string_view kBegin = "BEGIN ISOLATION LEVEL READ COMMITTED;";
+
+std::string quoted_identifier(std::string_view name) {
+  std::string quoted = "\"";
+  for (const char c : name) {
+    if (c == '"') quoted += '"';
+    quoted += c;
+  }
+  return quoted + '"';
+}
+
+// Right with standard_conforming_strings on and off.
+std::string quoted_literal(std::string_view text) {
+  std::string quoted = text.find('\\') == std::string_view::npos ? "'" : " E'";
+  for (const char c : text) {
+    if (c == '\'' || c == '\\') quoted += c;
+    quoted += c;
+  }
+  return quoted + '\'';
+}
+
+std::string quoted_table(std::string_view table) {
+  const std::size_t dot = table.find('.');
+  if (dot == std::string_view::npos) return quoted_identifier(table);
+  return quoted_identifier(table.substr(0, dot)) + '.' + quoted_identifier(table.substr(dot + 1));
+}
+
+std::string quoted_columns(std::span<const std::string> columns) {
+  std::string list;
+  for (const std::string& column : columns) {
+    if (!list.empty()) list += ',';
+    list += quoted_identifier(column);
+  }
+  return list;
+}
+
+std::string concat(std::initializer_list<std::string_view> parts) {
+  std::string whole;
+  for (const std::string_view part : parts) whole += part;
+  return whole;
+}
+
+// Names are those of pg_catalog.
+std::optional<ColumnType> encoder_of(std::string_view type) {
+  constexpr auto kTypes = std::to_array<std::pair<std::string_view, ColumnType>>({
+      {"uuid", ColumnType::uuid},
+      {"text", ColumnType::text},
+      {"varchar", ColumnType::text},
+      {"bpchar", ColumnType::text},
+      {"timestamptz", ColumnType::timestamptz},
+      {"jsonb", ColumnType::jsonb},
+      {"int2", ColumnType::int2},
+      {"int4", ColumnType::int4},
+      {"int8", ColumnType::int8},
+      {"float4", ColumnType::float4},
+      {"float8", ColumnType::float8},
+      {"numeric", ColumnType::numeric},
+      {"bool", ColumnType::boolean},
+  });
+  const auto* found = std::find_if(kTypes.begin(), kTypes.end(),
+                                   [&](const auto& entry) { return entry.first == type; });
+  return found == kTypes.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<std::uint64_t> parse_count(std::string_view text) {
+  std::uint64_t value = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (text.empty() || stop != end || error != std::errc()) return std::nullopt;
+  return value;
+}
+
+bool is_true(const std::optional<std::string>& value) {
+  return value == "t";
+}
+
+Failure unexpected(std::string_view step) {
+  return {"", concat({"the server's answer to ", step, " is not what it has to be"}), ""};
+}
+
+}  // namespace
+
+PostgresDatabase::PostgresDatabase(PostgresOptions options)
+    : options_(std::move(options)),
+      table_(quoted_table(options_.table)),
+      watermark_(quoted_identifier(options_.schema) + ".\"watermark\""),
+      session_(options_.dsn) {}
+
+void PostgresDatabase::start(Step step, const std::string& sql) {
+  step_ = step;
+  failure_ = {};
+  session_.start_query(sql);
+}
+
+void PostgresDatabase::start_connect() {
+  step_ = Step::connect;
+  failure_ = {};
+  commit_may_have_left_ = false;
+  session_.start_connect();
+}
+
+void PostgresDatabase::start_describe() {
+  columns_.clear();
+  const std::string table = quoted_literal(table_);
+  const std::string watermark = quoted_literal(watermark_);
+  start(Step::describe,
+        concat({"SELECT current_user,"
+                " has_any_column_privilege(to_regclass(",
+                table,
+                "),'INSERT'),"
+                " has_table_privilege(to_regclass(",
+                watermark,
+                "),'SELECT')"
+                " AND has_table_privilege(to_regclass(",
+                watermark,
+                "),'INSERT')"
+                " AND has_table_privilege(to_regclass(",
+                watermark,
+                "),'UPDATE');"
+                "SELECT a.attname, format_type(a.atttypid, a.atttypmod),"
+                " CASE WHEN b.typnamespace = 'pg_catalog'::regnamespace THEN b.typname END"
+                " FROM pg_catalog.pg_attribute a"
+                " JOIN pg_catalog.pg_type t ON t.oid = a.atttypid"
+                // A domain is received as the type below it.
+                " JOIN pg_catalog.pg_type b"
+                " ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END"
+                " WHERE a.attrelid = to_regclass(",
+                table,
+                ") AND a.attnum > 0"
+                " AND NOT a.attisdropped ORDER BY a.attnum"}));
+}
+
+void PostgresDatabase::start_resolve(const spool::Uuid& segment) {
+  const std::string id = quoted_literal(segment.text());
+  start(Step::resolve, concat({kBegin, kSettings, ";INSERT INTO ", watermark_,
+                               " (segment_id, upto, \"rows\", instance) VALUES (", id, ",0,0,",
+                               quoted_literal(options_.instance),
+                               ") ON CONFLICT (segment_id) DO NOTHING;"
+                               "SELECT upto FROM ",
+                               watermark_, " WHERE segment_id = ", id,
+                               " FOR UPDATE;"
+                               "COMMIT"}));
+}
+
+void PostgresDatabase::start_copy(std::span<const std::string> columns) {
+  // What stands behind the COPY is run by the server after the data: step W2.
+  start(Step::copy,
+        concat({kBegin, kSettings, kCopySettings, ";COPY ", table_, " (", quoted_columns(columns),
+                ") FROM STDIN (FORMAT binary);SET CONSTRAINTS ALL IMMEDIATE"}));
+}
+
+void PostgresDatabase::send_rows(std::span<const std::byte> bytes) {
+  session_.put_data(bytes);
+}
+
+bool PostgresDatabase::ready_for_rows() {
+  return session_.ready_for_data();
+}
+
+bool PostgresDatabase::interrupted() const {
+  return session_.interrupted();
+}
+
+void PostgresDatabase::start_finish_copy() {
+  step_ = Step::finish_copy;
+  failure_ = {};
+  session_.start_end_copy();
+}
+
+void PostgresDatabase::start_commit(const spool::Uuid& segment, std::uint64_t from,
+                                    std::uint64_t upto, std::uint64_t rows) {
+  commit_may_have_left_ = true;
+  // The division by zero keeps the server from running the COMMIT behind it.
+  start(Step::commit, concat({"WITH moved AS (UPDATE ", watermark_,
+                              " SET upto = ", std::to_string(upto), ", \"rows\" = \"rows\" + ",
+                              std::to_string(rows), ", updated_at = now() WHERE segment_id = ",
+                              quoted_literal(segment.text()), " AND upto = ", std::to_string(from),
+                              " RETURNING 1) SELECT 1 / count(*) FROM moved;COMMIT"}));
+}
+
+void PostgresDatabase::disconnect() {
+  step_ = Step::none;
+  session_.disconnect();
+}
+
+Progress PostgresDatabase::advance() {
+  switch (session_.advance()) {
+    case Progress::working:
+      return Progress::working;
+    case Progress::done:
+      return step_done();
+    case Progress::failed:
+      return step_failed();
+  }
+  std::abort();
+}
+
+Progress PostgresDatabase::step_done() {
+  switch (step_) {
+    case Step::describe:
+      return described();
+    case Step::resolve:
+      return resolved();
+    case Step::copy:
+      return opened();
+    case Step::finish_copy:
+      return copied();
+    case Step::commit:
+      return committed();
+    case Step::none:
+    case Step::connect:
+      return Progress::done;
+  }
+  std::abort();
+}
+
+Progress PostgresDatabase::step_failed() {
+  Failure failure = session_.failure();
+  if (step_ == Step::resolve && (failure.sqlstate == "42P01" || failure.sqlstate == "3F000")) {
+    failure.message += kSchemaHint;
+  }
+  if (step_ == Step::commit) {
+    // Class 08 is what a pooler says about a server that it lost.
+    const bool refused = session_.failed_by_error() && !failure.sqlstate.starts_with("08");
+    if (refused) commit_may_have_left_ = false;
+    if (refused && failure.sqlstate == "22012") {
+      failure.message = "the watermark is not where this batch begins: nothing was committed";
+    }
+  }
+  return refuse(std::move(failure));
+}
+
+Progress PostgresDatabase::refuse(Failure failure) {
+  failure_ = std::move(failure);
+  return Progress::failed;
+}
+
+Progress PostgresDatabase::described() {
+  const auto& statements = session_.statements();
+  if (statements.size() != 2 || statements[0].rows.size() != 1) {
+    return refuse(unexpected("the look at the catalog"));
+  }
+  const auto& rights = statements[0].rows[0];
+  const std::string role = rights[0].value_or("");
+  if (!rights[1]) {
+    return refuse({"42P01", concat({"table ", table_, " does not exist", kSchemaHint}), ""});
+  }
+  if (!rights[2]) {
+    return refuse({"42P01", concat({"table ", watermark_, " does not exist", kSchemaHint}), ""});
+  }
+  if (!is_true(rights[1])) {
+    return refuse({"42501", concat({"role \"", role, "\" may not INSERT into ", table_}), ""});
+  }
+  if (!is_true(rights[2])) {
+    return refuse({"42501",
+                   concat({"role \"", role, "\" may not SELECT, INSERT and UPDATE ", watermark_}),
+                   ""});
+  }
+  for (const auto& row : statements[1].rows) {
+    columns_.push_back(
+        {row[0].value_or(""), row[1].value_or(""), row[2] ? encoder_of(*row[2]) : std::nullopt});
+  }
+  return Progress::done;
+}
+
+Progress PostgresDatabase::resolved() {
+  // BEGIN, the settings, INSERT, SELECT, COMMIT.
+  const auto& statements = session_.statements();
+  if (statements.size() != 5 || statements[4].tag != "COMMIT" || statements[3].rows.size() != 1) {
+    return refuse(unexpected("reading the watermark"));
+  }
+  if (session_.warnings() != 0) {
+    return refuse({"", "the watermark was read with a warning: it may not be replicated yet", ""});
+  }
+  const auto upto = parse_count(statements[3].rows[0][0].value_or(""));
+  if (!upto) return refuse(unexpected("reading the watermark"));
+  resolved_upto_ = *upto;
+  return Progress::done;
+}
+
+Progress PostgresDatabase::opened() {
+  return session_.in_copy() ? Progress::done : refuse(unexpected("COPY"));
+}
+
+Progress PostgresDatabase::copied() {
+  constexpr std::string_view kTag = "COPY ";
+  // COPY, SET CONSTRAINTS.
+  const auto& statements = session_.statements();
+  if (statements.size() != 2 || !statements[0].tag.starts_with(kTag)) {
+    return refuse(unexpected("COPY"));
+  }
+  const auto rows = parse_count(std::string_view(statements[0].tag).substr(kTag.size()));
+  if (!rows) return refuse(unexpected("COPY"));
+  rows_copied_ = *rows;
+  return Progress::done;
+}
+
+Progress PostgresDatabase::committed() {
+  // The move, COMMIT.
+  const auto& statements = session_.statements();
+  if (statements.size() != 2) return refuse(unexpected("COMMIT"));
+  if (statements[1].tag == "ROLLBACK") {
+    commit_may_have_left_ = false;
+    return refuse({"", "the server answered COMMIT with ROLLBACK", ""});
+  }
+  if (statements[1].tag != "COMMIT") return refuse(unexpected("COMMIT"));
+  if (session_.warnings() != 0) {
+    return refuse({"", "the commit came with a warning: it may not be replicated yet", ""});
+  }
+  commit_may_have_left_ = false;
+  return Progress::done;
+}
+
+}  // namespace sluice::sink

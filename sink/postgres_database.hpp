@@ -1,0 +1,88 @@
+// The delivery protocol's steps as SQL, on one connection to Postgres.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "sink/database.hpp"
+#include "sink/postgres_session.hpp"
+
+namespace sluice::sink {
+
+struct PostgresOptions {
+  std::string dsn{};              // a connection string or URI as libpq has them
+  std::string schema = "sluice";  // where the table `watermark` is
+  std::string table = "events";   // "table" or "schema.table"; without a schema by search_path
+  std::string instance{};         // written into watermark rows, for people
+};
+
+// Beyond what Database promises:
+//
+// - start_describe() fails with 42P01 if the table or the watermark table is missing, and with
+// 42501 if
+//   the role may not do what the protocol needs.
+// - start_resolve() too is done only with the tag COMMIT and no warning: as it locks the
+// watermark's
+//   row, and so writes, a standby that Postgres waits for then has all earlier commits as well.
+//
+// Thread: the sink's.
+class PostgresDatabase final : public Database {
+ public:
+  explicit PostgresDatabase(PostgresOptions options);
+
+  void start_connect() override;
+  void start_describe() override;
+  [[nodiscard]] const std::vector<CatalogColumn>& columns() const override { return columns_; }
+  void start_resolve(const spool::Uuid& segment) override;
+  [[nodiscard]] std::uint64_t resolved_upto() const override { return resolved_upto_; }
+  void start_copy(std::span<const std::string> columns) override;
+  void send_rows(std::span<const std::byte> bytes) override;
+  [[nodiscard]] bool ready_for_rows() override;
+  [[nodiscard]] bool interrupted() const override;
+  void start_finish_copy() override;
+  [[nodiscard]] std::uint64_t rows_copied() const override { return rows_copied_; }
+  void start_commit(const spool::Uuid& segment, std::uint64_t from, std::uint64_t upto,
+                    std::uint64_t rows) override;
+  [[nodiscard]] bool commit_may_have_left() const override { return commit_may_have_left_; }
+  [[nodiscard]] bool still_open() override { return session_.still_open(); }
+  [[nodiscard]] Progress advance() override;
+  [[nodiscard]] const Failure& failure() const override { return failure_; }
+  [[nodiscard]] bool connected() const override { return session_.connected(); }
+  [[nodiscard]] IoWait wait() const override { return session_.wait(); }
+  void disconnect() override;
+
+ private:
+  enum class Step {
+    none,
+    connect,
+    describe,
+    resolve,
+    copy,         // W1
+    finish_copy,  // W2
+    commit,       // W3
+  };
+
+  void start(Step step, const std::string& sql);
+  [[nodiscard]] Progress step_done();
+  [[nodiscard]] Progress step_failed();
+  [[nodiscard]] Progress refuse(Failure failure);
+  [[nodiscard]] Progress described();
+  [[nodiscard]] Progress resolved();
+  [[nodiscard]] Progress opened();
+  [[nodiscard]] Progress copied();
+  [[nodiscard]] Progress committed();
+
+  const PostgresOptions options_;
+  const std::string table_;      // quoted
+  const std::string watermark_;  // quoted
+  PostgresSession session_;
+  Step step_ = Step::none;
+  std::vector<CatalogColumn> columns_;
+  std::uint64_t resolved_upto_ = 0;
+  std::uint64_t rows_copied_ = 0;
+  bool commit_may_have_left_ = false;
+  Failure failure_;
+};
+
+}  // namespace sluice::sink

@@ -1,0 +1,228 @@
+#!/usr/bin/python3
+"""The commands beside serve: schema, send, check, dev."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
+
+import psycopg
+
+from support.postgres_cluster import free_port
+from support.producer import numbered
+from support.sluice_daemon import (clean_environment, run_sluice, sluice_binary, toml)
+from support.sluice_test import SluiceTest
+from support.waiting import wait_until
+
+
+class Schema(SluiceTest):
+    def test_print_is_sql_that_postgres_takes(self):
+        printed = run_sluice("schema", "print")
+        self.assertEqual(printed.returncode, 0, printed.stderr)
+        name = self.new_database()
+        with self.cluster.connect(name) as connection:
+            connection.execute(printed.stdout)
+        self.assertEqual(self.query("SELECT count(*) FROM events", dbname=name), [(0,)])
+
+    def test_applying_twice_does_no_harm(self):
+        self.query("INSERT INTO events (id, occurred_at, type, received_at)"
+                   " VALUES (gen_random_uuid(), now(), 't', now())")
+        self.apply_schema()
+        self.assertEqual(self.query("SELECT count(*) FROM events"), [(1,)])
+
+    def test_a_foreign_table_of_that_name_is_refused(self):
+        name = self.new_database()
+        self.query("CREATE TABLE events (name text)", dbname=name)
+        applied = run_sluice("schema", "apply", env={"SLUICE_POSTGRES_DSN": self.dsn(name)})
+        self.assertNotEqual(applied.returncode, 0)
+        self.assertIn("events", applied.stderr)
+        self.assertEqual(self.query("SELECT to_regclass('sluice.watermark')", dbname=name), [(None,)])
+
+    def test_events_never_change(self):
+        self.query("INSERT INTO events (id, occurred_at, type, received_at)"
+                   " VALUES (gen_random_uuid(), now(), 't', now())")
+        for statement in ("UPDATE events SET type = 'x'", "DELETE FROM events", "TRUNCATE events",
+                          "MERGE INTO events USING (SELECT 1) s ON true WHEN MATCHED THEN DELETE"):
+            with self.assertRaises(psycopg.Error, msg=statement):
+                self.query(statement)
+        self.assertEqual(self.query("SELECT type FROM events"), [("t",)])
+
+    def test_the_shipping_role_may_append_and_no_more(self):
+        self.query("CREATE ROLE shipper LOGIN")
+        self.apply_schema("--role", "shipper")
+        daemon = self.start_daemon(dsn=self.cluster.dsn(self.dbname, user="shipper"))
+        self.ship(daemon, {"n": 1})
+        rights = self.query("SELECT has_table_privilege('shipper', 'events', right_name)"
+                            " FROM unnest(ARRAY['INSERT','UPDATE','DELETE','TRUNCATE']) right_name")
+        self.assertEqual([right for right, in rights], [True, False, False, False])
+
+    def test_partitions(self):
+        for partition in ("day", "month"):
+            with self.subTest(partition):
+                name = self.new_database()
+                self.apply_schema("--partition", partition, dbname=name)
+                self.apply_schema("--partition", partition, dbname=name)
+                partitions = self.query("SELECT count(*) FROM pg_inherits"
+                                        " WHERE inhparent = 'events'::regclass", dbname=name)[0][0]
+                self.assertGreaterEqual(partitions, 3)
+                daemon = self.start_daemon(dsn=self.dsn(name))
+                self.ship(daemon, {"n": 1}, {"n": 2, "time": "1999-01-01T00:00:00Z"},
+                          {"n": 3, "time": "2150-01-01T00:00:00Z"})
+                self.assertEqual(self.query("SELECT count(*) FROM events", dbname=name), [(3,)])
+                for statement in ("UPDATE events SET type = 'x'", "DELETE FROM events"):
+                    with self.assertRaises(psycopg.Error, msg=statement):
+                        self.query(statement, dbname=name)
+
+    def test_another_schema(self):
+        name = self.new_database()
+        self.query("CREATE SCHEMA memory", dbname=name)
+        self.apply_schema("--schema", "memory", dbname=name)
+        self.assertEqual(self.query("SELECT count(*) FROM memory.events", dbname=name), [(0,)])
+
+
+class Send(SluiceTest):
+    def test_a_file_and_standard_input(self):
+        daemon = self.start_daemon()
+        lines = numbered("p", 0, 5000)
+        path = os.path.join(daemon.directory, "lines")
+        with open(path, "wb") as file:
+            file.write(lines[:-1])  # the missing newline is added
+        sent = run_sluice("send", "--socket", daemon.socket_path, path)
+        self.assertEqual(sent.returncode, 0, sent.stderr)
+        self.assertRegex(sent.stderr, r"5[,. ]?000")
+        sent = run_sluice("send", "--socket", daemon.socket_path,
+                          input=numbered("q", 0, 10).decode())
+        self.assertEqual(sent.returncode, 0, sent.stderr)
+        self.wait_quiet(daemon, 5010)
+        self.assert_each_once({"p": 5000, "q": 10})
+
+    def test_no_socket_ends_with_69(self):
+        sent = run_sluice("send", "--socket", "/tmp/no-such-directory/events.sock", input="{}\n")
+        self.assertEqual(sent.returncode, 69)
+        self.assertIn("/tmp/no-such-directory/events.sock", sent.stderr)
+
+
+class Check(SluiceTest):
+    cluster_settings = {"fsync": "on"}
+
+    def check(self, dsn):
+        answer = run_sluice("check", env={"SLUICE_POSTGRES_DSN": dsn,
+                                          "SLUICE_INGEST_SOCKET": "/tmp/sluice-check.sock"})
+        return answer.returncode, answer.stdout + answer.stderr
+
+    def test_all_is_well(self):
+        code, told = self.check(self.dsn())
+        self.assertEqual(code, 0, told)
+        self.assertIn("primary", told)
+
+    def test_findings_say_what_to_do(self):
+        empty = self.new_database()
+        code, told = self.check(self.dsn(empty))
+        self.assertEqual(code, 78, told)
+        self.assertIn("schema apply", told)
+        self.query("ALTER TABLE events DROP COLUMN extra")
+        code, told = self.check(self.dsn())
+        self.assertEqual(code, 78, told)
+        self.assertIn("extra", told)
+
+    def test_no_server_ends_with_69(self):
+        code, told = self.check("host=/tmp/no-such-directory")
+        self.assertEqual(code, 69, told)
+
+    def test_a_password_in_the_file_is_refused(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            file.write(toml({"postgres": {"dsn": "host=/tmp password=hunter2"}}))
+            file.flush()
+            answer = run_sluice("check", "--config", file.name)
+        self.assertEqual(answer.returncode, 78, answer.stderr)
+        self.assertNotIn("hunter2", answer.stdout + answer.stderr)
+
+
+class Dev(unittest.TestCase):
+    """`sluice dev` from nothing, and a second time on what is there."""
+
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="sl-", dir="/tmp")
+        os.chmod(self.directory, 0o755)
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+        self.processes = []
+
+    def start(self):
+        log_path = os.path.join(self.directory, f"log{len(self.processes)}")
+        with open(log_path, "wb") as log:
+            process = subprocess.Popen(
+                [sluice_binary(), "dev", "--dir", os.path.join(self.directory, "dev")],
+                env=clean_environment({"SLUICE_METRICS_LISTEN": f"127.0.0.1:{free_port()}"}),
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.processes.append(process)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.terminate)
+
+        def told():
+            with open(log_path) as log:
+                text = log.read()
+            if process.poll() is not None:
+                raise AssertionError(f"dev ended with {process.returncode}: {text}")
+            return text if re.search(r"psql ", text) and re.search(r"nc -\w*U ", text) else None
+
+        return process, wait_until(told, 60, "dev to print its lines")
+
+    def run_line(self, told, pattern):
+        """Runs the line that matches, as somebody would who pastes it."""
+        line = re.search(pattern, told).group(0)
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, f"{line}: {done.stderr}")
+        return done.stdout
+
+    def rows(self, told):
+        return self.run_line(told, r"psql .*")
+
+    def test_first_and_second_run(self):
+        process, told = self.start()
+        sock = re.search(r"nc -\w*U (\S+)", told).group(1)
+        sent = run_sluice("send", "--socket", sock, input='{"type":"first.seen"}\n')
+        self.assertEqual(sent.returncode, 0, sent.stderr)
+        wait_until(lambda: "first.seen" in self.rows(told), 20, "the row")
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(60), 0)
+
+        process, told = self.start()
+        self.assertIn("first.seen", self.rows(told))
+        process.terminate()
+        self.assertEqual(process.wait(60), 0)
+
+    def test_a_crashed_run_is_taken_up(self):
+        process, told = self.start()
+        sock = re.search(r"nc -\w*U (\S+)", told).group(1)
+        self.assertEqual(
+            run_sluice("send", "--socket", sock, input='{"type":"before.crash"}\n').returncode, 0)
+        wait_until(lambda: "before.crash" in self.rows(told), 20, "the row")
+        pid_file = os.path.join(self.directory, "dev", "postgres", "postmaster.pid")
+        with open(pid_file) as file:
+            postmaster = int(file.readline())
+        process.kill()
+        process.wait()
+        os.kill(postmaster, signal.SIGKILL)
+
+        process, told = self.start()
+        self.assertIn("before.crash", self.rows(told))
+        process.terminate()
+        self.assertEqual(process.wait(60), 0)
+
+        # A number that another living process has by now.
+        with open(pid_file, "w") as file:
+            file.write(f"{os.getpid()}\n")
+        _, told = self.start()
+        self.assertIn("before.crash", self.rows(told))
+
+    def test_a_second_one_on_the_same_directory_ends_with_75(self):
+        self.start()
+        second = run_sluice("dev", "--dir", os.path.join(self.directory, "dev"))
+        self.assertEqual(second.returncode, 75, second.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,98 @@
+#!/usr/bin/python3
+"""The conversation with Postgres cut, frozen, stalled and diced around COMMIT and COPY: each event is
+stored once. The table has no primary key, so that double rows would be seen."""
+
+import unittest
+
+from support.producer import Load
+from support.sluice_test import SluiceTest, say
+from support.waiting import wait_until
+from support.wire_proxy import (CutAfterCommit, CutBeforeCommit, CutInCopy, FreezeCommitAnswer, Stall,
+                                WireProxy)
+
+EVENTS = 20_000
+SETTINGS = {"postgres": {"lanes": 2, "batch_rows_max": 1000}}
+
+
+class CommitCut(SluiceTest):
+    def setUp(self):
+        super().setUp()
+        self.drop_primary_key()
+        self.proxy = WireProxy(self.cluster)
+        self.addCleanup(self.proxy.close)
+        self.daemon = self.start_daemon(SETTINGS, dsn=self.proxy.dsn(self.dbname))
+
+    def ship_through(self, fault):
+        """All events with the fault in the way; returns the load, which may still be under way."""
+        self.proxy.fault = fault
+        load = Load(self.daemon.socket_path, "p", total=EVENTS, padding="x" * 300)
+        load.start()
+        return load
+
+    def finish(self, load, timeout=60):
+        load.join(timeout)
+        self.assertEqual(load.sent, EVENTS)
+        self.wait_quiet(self.daemon, EVENTS, timeout)
+        self.assert_each_once({"p": EVENTS})
+
+    def test_cut_before_commit_reached_the_server(self):
+        for nth in (1, 2, 5):
+            with self.subTest(nth=nth):
+                self.setUp()
+                fault = CutBeforeCommit(nth, times=3)
+                self.finish(self.ship_through(fault))
+                self.assertEqual(fault.struck, 3)
+                self.assertGreaterEqual(self.daemon.metrics()["sluice_commits_unknown_total"], 3)
+
+    def test_cut_after_commit_took_effect(self):
+        for nth in (1, 2, 5):
+            with self.subTest(nth=nth):
+                self.setUp()
+                fault = CutAfterCommit(nth, times=3)
+                self.finish(self.ship_through(fault))
+                self.assertEqual(fault.struck, 3)
+                self.assertGreaterEqual(self.daemon.metrics()["sluice_commits_unknown_total"], 3)
+
+    def test_cut_in_the_middle_of_copy(self):
+        for after_bytes in (0, 1, 50_000, 200_000):
+            with self.subTest(after_bytes=after_bytes):
+                self.setUp()
+                fault = CutInCopy(after_bytes, nth=2, times=2)
+                self.finish(self.ship_through(fault))
+                self.assertGreaterEqual(fault.struck, 1 if after_bytes > 100_000 else 2)
+
+    def test_everything_in_tiny_pieces(self):
+        self.proxy.piece_bytes_max = 700
+        self.finish(self.ship_through(None))
+
+    def test_a_stalled_server_holds_the_producer_and_loses_nothing(self):
+        stall = Stall()
+        load = self.ship_through(stall)
+        wait_until(lambda: self.daemon.events("received") > 0, 20, "events to come in")
+        self.assertEqual(self.daemon.events("committed"), 0)
+        stall.end()
+        self.finish(load)
+
+
+class FrozenCommit(SluiceTest):
+    def test_an_answer_to_commit_that_never_comes(self):
+        self.drop_primary_key()
+        with WireProxy(self.cluster) as proxy:
+            daemon = self.start_daemon(SETTINGS, dsn=proxy.dsn(self.dbname))
+            fault = FreezeCommitAnswer(nth=3)
+            self.addCleanup(fault.thaw)
+            proxy.fault = fault
+            load = Load(daemon.socket_path, "p", total=EVENTS, padding="x" * 300)
+            load.start()
+            self.assertTrue(fault.frozen.wait(60))
+            # The other lane goes on; this one gives up at its own deadline of a minute.
+            wait_until(lambda: daemon.metrics()["sluice_commits_unknown_total"] >= 1, 90,
+                       "the deadline of COMMIT", every=0.1)
+            load.join(60)
+            self.wait_quiet(daemon, EVENTS)
+            self.assert_each_once({"p": EVENTS})
+            say(f"connections opened: {proxy.opened}")
+
+
+if __name__ == "__main__":
+    unittest.main()

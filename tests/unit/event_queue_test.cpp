@@ -1,0 +1,178 @@
+// The queue from the connections to the journal: order, turns, bytes.
+#include "ingest/event_queue.hpp"
+
+#include <catch2/catch.hpp>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "tests/unit/event_fixture.hpp"
+
+using sluice::ingest::EventQueue;
+using sluice::spool::ByteBudget;
+using sluice::spool::Chunk;
+using sluice::tests::chunk_of;
+using sluice::tests::numbers_in;
+
+namespace {
+
+std::uint64_t first_number(const Chunk& chunk) {
+  return numbers_in(chunk).at(0);
+}
+
+}  // namespace
+
+TEST_CASE("event queue: one producer's chunks come out in order, and each push rings") {
+  ByteBudget budget(1'000'000);
+  int rings = 0;
+  EventQueue queue([&] { ++rings; });
+  const auto producer = queue.make_producer();
+  Chunk chunk;
+  CHECK_FALSE(queue.pop(chunk));
+  for (std::uint64_t i = 0; i < 100; ++i) queue.push(*producer, chunk_of(budget, i, 1));
+  CHECK(rings == 100);
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    REQUIRE(queue.pop(chunk));
+    CHECK(first_number(chunk) == i);
+  }
+  CHECK_FALSE(queue.pop(chunk));
+}
+
+TEST_CASE("event queue: a quiet producer's chunk does not wait behind a busy one's") {
+  ByteBudget budget(10'000'000);
+  EventQueue queue([] {});
+  constexpr std::uint64_t kBusy = 5;
+  std::vector<std::unique_ptr<EventQueue::Producer>> busy;
+  for (std::uint64_t i = 0; i < kBusy; ++i) busy.push_back(queue.make_producer());
+  const auto quiet = queue.make_producer();
+  for (std::uint64_t i = 0; i < 500; ++i) queue.push(*busy[i % kBusy], chunk_of(budget, i, 1));
+
+  Chunk chunk;
+  for (std::uint64_t round = 0; round < 10; ++round) {
+    queue.push(*quiet, chunk_of(budget, 1'000'000 + round, 1));
+    std::uint64_t waited = 0;
+    do {
+      REQUIRE(queue.pop(chunk));
+      ++waited;
+    } while (first_number(chunk) < 1'000'000);
+    CHECK(first_number(chunk) == 1'000'000 + round);
+    CHECK(waited <= 2 * kBusy + 1);
+  }
+}
+
+TEST_CASE("event queue: a small chunk of a quiet producer goes ahead of all busy ones'") {
+  ByteBudget budget(100'000'000);
+  EventQueue queue([] {});
+  std::vector<std::unique_ptr<EventQueue::Producer>> busy;
+  for (std::uint64_t i = 0; i < 10; ++i) {
+    busy.push_back(queue.make_producer());
+    for (int n = 0; n < 10; ++n) queue.push(*busy[i], chunk_of(budget, i, 500));
+  }
+  const auto quiet = queue.make_producer();
+  Chunk chunk;
+  for (std::uint64_t round = 0; round < 10; ++round) {
+    REQUIRE(queue.pop(chunk));
+    queue.push(*quiet, chunk_of(budget, 1'000'000 + round, 1));
+    REQUIRE(queue.pop(chunk));
+    CHECK(first_number(chunk) == 1'000'000 + round);
+  }
+}
+
+TEST_CASE("event queue: small and large chunks of one producer stay in order") {
+  ByteBudget budget(100'000'000);
+  EventQueue queue([] {});
+  const auto producer = queue.make_producer();
+  Chunk chunk;
+  std::uint64_t pushed = 0;
+  std::uint64_t popped = 0;
+  for (int round = 0; round < 200; ++round) {
+    for (int n = 0; n < round % 4; ++n, ++pushed) {
+      queue.push(*producer, chunk_of(budget, pushed, pushed % 3 == 0 ? 500 : 1));
+    }
+    for (int n = 0; n < round % 3 && popped < pushed; ++n, ++popped) {
+      REQUIRE(queue.pop(chunk));
+      REQUIRE(first_number(chunk) == popped);
+    }
+  }
+  CHECK(popped > 150);
+}
+
+TEST_CASE("event queue: producers with nothing to give do not stop the turns of the others") {
+  ByteBudget budget(10'000'000);
+  EventQueue queue([] {});
+  constexpr std::uint64_t kBusy = 4;
+  constexpr std::uint64_t kChunks = 100;
+  std::vector<std::unique_ptr<EventQueue::Producer>> idle;
+  std::vector<std::unique_ptr<EventQueue::Producer>> busy;
+  for (std::uint64_t i = 0; i < kBusy; ++i) {
+    idle.push_back(queue.make_producer());
+    busy.push_back(queue.make_producer());
+    for (std::uint64_t n = 0; n < kChunks; ++n) queue.push(*busy[i], chunk_of(budget, i, 1));
+  }
+  std::vector<std::uint64_t> taken(kBusy);
+  Chunk chunk;
+  for (std::uint64_t i = 0; i < kBusy * kChunks / 2; ++i) {
+    REQUIRE(queue.pop(chunk));
+    ++taken[first_number(chunk)];
+  }
+  for (const std::uint64_t count : taken) CHECK(count > kChunks / 4);
+}
+
+TEST_CASE("event queue: what a producer pushed outlives it") {
+  ByteBudget budget(1'000'000);
+  EventQueue queue([] {});
+  queue.push(*queue.make_producer(), chunk_of(budget, 7, 2));
+  Chunk chunk;
+  REQUIRE(queue.pop(chunk));
+  CHECK(numbers_in(chunk) == std::vector<std::uint64_t>{7, 8});
+}
+
+TEST_CASE("event queue: chunks give their bytes back, taken or not") {
+  ByteBudget budget(1'000'000);
+  {
+    EventQueue queue([] {});
+    const auto producer = queue.make_producer();
+    for (std::uint64_t i = 0; i < 10; ++i) queue.push(*producer, chunk_of(budget, i, 1));
+    const std::size_t all = budget.used_bytes();
+    {
+      Chunk chunk;
+      REQUIRE(queue.pop(chunk));
+      REQUIRE(queue.pop(chunk));  // the first is freed here
+      CHECK(budget.used_bytes() == all / 10 * 9);
+    }
+    CHECK(budget.used_bytes() == all / 10 * 8);
+  }
+  CHECK(budget.used_bytes() == 0);
+}
+
+TEST_CASE("event queue: two threads push while a third takes, and each one's order holds") {
+  constexpr std::uint64_t kChunks = 3'000;
+  ByteBudget budget(100'000'000);
+  EventQueue queue([] {});
+  std::vector<std::thread> threads;
+  for (std::uint64_t i = 0; i < 2; ++i) {
+    threads.emplace_back([&, i] {
+      const auto producer = queue.make_producer();
+      for (std::uint64_t n = 0; n < kChunks; ++n) {
+        queue.push(*producer, chunk_of(budget, i << 32 | n, 1));
+      }
+    });
+  }
+  std::uint64_t next[2] = {0, 0};
+  bool in_order = true;
+  for (std::uint64_t taken = 0; taken < 2 * kChunks;) {
+    Chunk chunk;
+    if (!queue.pop(chunk)) {
+      std::this_thread::yield();
+      continue;
+    }
+    ++taken;
+    const std::uint64_t number = first_number(chunk);
+    in_order = in_order && (number & 0xffffffff) == next[number >> 32]++;
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(in_order);
+  CHECK(next[0] == kChunks);
+  CHECK(next[1] == kChunks);
+  CHECK(budget.used_bytes() == 0);
+}
