@@ -36,7 +36,7 @@ std::int64_t unix_now_us() {
       .count();
 }
 
-ingest::JournalTime journal_now() {
+spool::SpoolTime journal_now() {
   return {unix_now_us(),
           duration_cast<milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count()};
 }
@@ -120,9 +120,9 @@ Pipeline::Pipeline(const config::Settings& settings, std::vector<ingest::Listeni
       on_failure_(std::move(on_failure)),
       ingest_work_(ingest_io_.get_executor()),
       budget_(settings.ingest.queue_bytes_max),
-      spool_(
-          spool_options(settings), [this](spool::LaneIndex) { sink_bell_.ring(); },
-          [this] { journal_bell_.ring(); }),
+      spool_(spool_options(settings),
+             {[this](spool::LaneIndex) { sink_bell_.ring(); }, [this] { journal_bell_.ring(); },
+              [](spool::LaneIndex, const spool::Position&) {}}),
       queue_([this] { journal_bell_.ring(); }),
       parser_(parser_options(settings), counters_),
       dedupe_({settings.dedupe.window.count(), settings.dedupe.keys_max}),

@@ -1,5 +1,6 @@
 #include "ingest/journal.hpp"
 
+#include <cstdlib>
 #include <utility>
 
 namespace sluice::ingest {
@@ -30,8 +31,8 @@ void for_each_key(const spool::Chunk& chunk, Visit&& visit) {
 
 }  // namespace
 
-Journal::Turn Journal::turn(const JournalTime& now) {
-  const auto lane = spool_.lane_with_room();
+Journal::Turn Journal::turn(const spool::SpoolTime& now) {
+  const auto lane = spool_.lane_with_room(now);
   if (!lane) return Turn::spool_full;
 
   std::vector<spool::Chunk> chunks;
@@ -54,7 +55,7 @@ Journal::Turn Journal::turn(const JournalTime& now) {
       std::memory_order_relaxed);
   if (taken_chunks == 0) return Turn::queue_empty;
   if (!chunks.empty()) {
-    spool_.append(*lane, std::move(chunks));
+    if (!spool_.append(*lane, chunks, {}, now)) std::abort();  // only a disk says no
     add(counters_.events_journaled, events);
   }
   return Turn::worked;
@@ -63,7 +64,7 @@ Journal::Turn Journal::turn(const JournalTime& now) {
 // The window's table is far larger than the cache: asked for one by one, each key would wait for
 // its bucket and then for the entry that it leads to. Two passes ahead fetch both for all of a
 // chunk.
-void Journal::admit(spool::Chunk& chunk, const JournalTime& now) {
+void Journal::admit(spool::Chunk& chunk, const spool::SpoolTime& now) {
   for_each_key(chunk, [&](const DedupeHash& hash) { dedupe_.prefetch_bucket(hash); });
   for_each_key(chunk, [&](const DedupeHash& hash) { dedupe_.prefetch_entry(hash); });
   chunk.retain([&](spool::RecordHeader& header, std::span<spool::FieldSpan> fields) {
@@ -73,7 +74,7 @@ void Journal::admit(spool::Chunk& chunk, const JournalTime& now) {
 
 // False for a duplicate.
 bool Journal::admit_event(spool::RecordHeader& header, std::span<spool::FieldSpan> fields,
-                          const JournalTime& now) {
+                          const spool::SpoolTime& now) {
   if (has_key(header)) {
     switch (dedupe_.insert(key_of(header), now.steady_ms)) {
       case DedupeWindow::Outcome::fresh:

@@ -13,12 +13,6 @@
 
 namespace sluice::ingest {
 
-// The moment of a turn, by both clocks.
-struct JournalTime {
-  std::int64_t unix_us = 0;    // for ids
-  std::int64_t steady_ms = 0;  // for the dedupe window: never goes back
-};
-
 // Thread: the journal's.
 class Journal final {
  public:
@@ -35,12 +29,12 @@ class Journal final {
     spool_full,  // no lane has room: nothing was taken from the queue
   };
   // One bounded turn: at most one block.
-  [[nodiscard]] Turn turn(const JournalTime& now);
+  [[nodiscard]] Turn turn(const spool::SpoolTime& now);
 
  private:
-  void admit(spool::Chunk& chunk, const JournalTime& now);
+  void admit(spool::Chunk& chunk, const spool::SpoolTime& now);
   [[nodiscard]] bool admit_event(spool::RecordHeader& header, std::span<spool::FieldSpan> fields,
-                                 const JournalTime& now);
+                                 const spool::SpoolTime& now);
 
   EventQueue& queue_;
   DedupeWindow& dedupe_;

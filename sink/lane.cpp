@@ -146,7 +146,9 @@ Lane::Wait Lane::find_work(Clock::time_point now) {
     leave_until(now, LaneState::connecting);
     return {{}, now};
   }
-  if (!segment_) segment_ = reader_.first_segment();
+  if (!segment_) {
+    if (const auto first = reader_.first_segment()) segment_ = first->id;
+  }
   if (!segment_) return rest();
   if (!segment_resolved_) {
     start(Phase::resolving, now, options_.resolve_timeout);

@@ -56,7 +56,7 @@ void Chunk::append(const RecordHeader& header, std::span<const FieldSpan> fields
   whole.record_bytes = static_cast<std::uint32_t>(bytes);
   whole.line_bytes = static_cast<std::uint32_t>(line.size());
   whole.tail_bytes = static_cast<std::uint32_t>(tail.size());
-  whole.field_count = static_cast<std::uint32_t>(fields.size());
+  whole.field_count = static_cast<std::uint16_t>(fields.size());
   std::memcpy(at, &whole, sizeof whole);
   at += sizeof whole;
   if (!fields.empty()) std::memcpy(at, fields.data(), fields.size_bytes());

@@ -4,9 +4,10 @@
 //   record := RecordHeader  FieldSpan * field_count  text  padding to 8 bytes
 //   text   := the line as it came (line_bytes), then text of the daemon's own (tail_bytes)
 //
-// Integers are in the machine's byte order while records only live in memory.
+// Integers are little-endian: the spool's files hold records just as they are in memory.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -74,12 +75,27 @@ struct RecordHeader {
   std::int64_t occurred_us;  // the same; the time of receipt if the event has none
   Uuid id;
   std::uint64_t dedupe_hash[2];
-  std::uint16_t route;  // index of the route
-  std::uint8_t flags;   // RecordFlag
-  std::uint8_t reserved;
-  std::uint32_t field_count;  // up to 1,000 top-level members make up to as many runs
+  std::uint16_t route;        // index of the route
+  std::uint16_t field_count;  // up to 1,000 top-level members make up to as many runs
+  std::uint8_t flags;         // RecordFlag
+  std::uint8_t
+      line_delta[3];  // how many lines after its chunk's first this one came, see line_delta()
 };
 static_assert(sizeof(RecordHeader) == 72);
+static_assert(std::endian::native == std::endian::little, "the spool's files are little-endian");
+
+inline constexpr std::uint32_t kLineDeltaMax = (1u << 24) - 1;
+
+[[nodiscard]] constexpr std::uint32_t line_delta(const RecordHeader& header) {
+  return header.line_delta[0] | std::uint32_t{header.line_delta[1]} << 8 |
+         std::uint32_t{header.line_delta[2]} << 16;
+}
+// REQUIRES: delta <= kLineDeltaMax
+constexpr void set_line_delta(RecordHeader& header, std::uint32_t delta) {
+  header.line_delta[0] = static_cast<std::uint8_t>(delta);
+  header.line_delta[1] = static_cast<std::uint8_t>(delta >> 8);
+  header.line_delta[2] = static_cast<std::uint8_t>(delta >> 16);
+}
 
 inline constexpr std::uint32_t kNoUid = 0xffffffff;
 

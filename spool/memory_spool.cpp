@@ -16,8 +16,8 @@ std::size_t bytes_of(const Block& block) {
 
 class MemorySpool::Lane final : public SpoolReader {
  public:
-  Lane(const MemorySpoolOptions& options, std::function<void()> on_room)
-      : options_(options), on_room_(std::move(on_room)) {}
+  Lane(const MemorySpoolOptions& options, LaneIndex index, const Callbacks& callbacks)
+      : options_(options), index_(index), callbacks_(callbacks) {}
 
   bool has_room() {
     const std::lock_guard lock(mutex_);
@@ -25,14 +25,16 @@ class MemorySpool::Lane final : public SpoolReader {
     return !room_wanted_;
   }
 
-  void append(std::vector<Chunk> chunks) {
+  Position append(std::vector<Chunk>& chunks, const SpoolTime& now) {
     auto block = std::make_shared<Block>();
-    block->chunks = std::move(chunks);
+    block->chunks = std::exchange(chunks, {});
     for (const Chunk& chunk : block->chunks) block->count += chunk.count();
     const std::size_t bytes = bytes_of(*block);
 
     const std::lock_guard lock(mutex_);
-    if (segments_.empty() || segments_.back().bytes >= options_.segment_bytes) open_segment();
+    if (segments_.empty() || segments_.back().bytes >= options_.segment_bytes) {
+      open_segment(now);
+    }
     Segment& segment = segments_.back();
     block->segment = segment.id;
     block->first_index = segment.end_index;
@@ -42,12 +44,13 @@ class MemorySpool::Lane final : public SpoolReader {
     held_bytes_ += bytes;
     events_held_ += block->count;
     segment.blocks.push_back({std::move(block), bytes, false});
+    return {segment.id, segment.end_index};
   }
 
-  std::optional<Uuid> first_segment() override {
+  std::optional<SegmentToDeliver> first_segment() override {
     const std::lock_guard lock(mutex_);
     if (segments_.empty()) return std::nullopt;
-    return segments_.front().id;
+    return SegmentToDeliver{segments_.front().id, segments_.front().created_us};
   }
 
   ReadResult read(const Position& position) override {
@@ -58,7 +61,7 @@ class MemorySpool::Lane final : public SpoolReader {
       result = read_locked(position);
       room_again = must_tell_of_room();
     }
-    if (room_again) on_room_();
+    if (room_again) callbacks_.on_room();
     return result;
   }
 
@@ -70,8 +73,15 @@ class MemorySpool::Lane final : public SpoolReader {
       release_locked(upto, freed);
       room_again = must_tell_of_room();
     }
-    if (room_again) on_room_();
+    callbacks_.on_released(index_, upto);
+    if (room_again) callbacks_.on_room();
   }
+
+  // What is released is gone, so nothing is kept to be confirmed or sent again.
+  void confirm(const Uuid&) override {}
+  std::vector<Position> delivered() const override { return {}; }
+  void rewind(const Position&) override {}
+  void quarantine(const Uuid&) override {}
 
   std::optional<std::int64_t> oldest_received_us() const {
     const std::lock_guard lock(mutex_);
@@ -96,6 +106,7 @@ class MemorySpool::Lane final : public SpoolReader {
   };
   struct Segment {
     Uuid id;
+    std::int64_t created_us = 0;
     std::uint64_t released_index = 0;  // released_index <= end_index
     std::uint64_t end_index = 0;
     std::size_t bytes = 0;    // ever appended
@@ -113,9 +124,10 @@ class MemorySpool::Lane final : public SpoolReader {
     return true;
   }
 
-  void open_segment() {
+  void open_segment(const SpoolTime& now) {
     segments_.emplace_back();
     segments_.back().id = Uuid::random();
+    segments_.back().created_us = now.unix_us;
     drop_finished_segments();
   }
 
@@ -160,20 +172,20 @@ class MemorySpool::Lane final : public SpoolReader {
   }
 
   const MemorySpoolOptions options_;
-  const std::function<void()> on_room_;
+  const LaneIndex index_;
+  const Callbacks& callbacks_;
   mutable std::mutex mutex_;
   std::deque<Segment> segments_;  // the last is open
   std::size_t unread_bytes_ = 0;  // of blocks that read() never returned
   std::size_t held_bytes_ = 0;
   std::uint64_t events_held_ = 0;
-  bool room_wanted_ = false;  // has_room() said no and on_room_ was not called since
+  bool room_wanted_ = false;  // has_room() said no and on_room was not called since
 };
 
-MemorySpool::MemorySpool(MemorySpoolOptions options, std::function<void(LaneIndex)> on_readable,
-                         std::function<void()> on_room)
-    : on_readable_(std::move(on_readable)) {
+MemorySpool::MemorySpool(MemorySpoolOptions options, Callbacks callbacks)
+    : callbacks_(std::move(callbacks)) {
   for (std::size_t i = 0; i < options.lanes; ++i) {
-    lanes_.push_back(std::make_unique<Lane>(options, on_room));
+    lanes_.push_back(std::make_unique<Lane>(options, i, callbacks_));
   }
 }
 
@@ -198,7 +210,7 @@ std::optional<std::int64_t> MemorySpool::oldest_received_us() const {
   return oldest;
 }
 
-std::optional<LaneIndex> MemorySpool::lane_with_room() {
+std::optional<LaneIndex> MemorySpool::lane_with_room(const SpoolTime&) {
   for (std::size_t i = 0; i < lanes_.size(); ++i) {
     const LaneIndex lane = (next_lane_ + i) % lanes_.size();
     if (lanes_[lane]->has_room()) return lane;
@@ -206,10 +218,13 @@ std::optional<LaneIndex> MemorySpool::lane_with_room() {
   return std::nullopt;
 }
 
-void MemorySpool::append(LaneIndex lane, std::vector<Chunk> chunks) {
-  lanes_.at(lane)->append(std::move(chunks));
+std::optional<Position> MemorySpool::append(LaneIndex lane, std::vector<Chunk>& chunks,
+                                            std::span<const ProducerMark>, const SpoolTime& now) {
   next_lane_ = (lane + 1) % lanes_.size();
-  on_readable_(lane);
+  if (chunks.empty()) return Position{};  // marks alone: nothing to keep
+  const Position end = lanes_.at(lane)->append(chunks, now);
+  callbacks_.on_readable(lane);
+  return end;
 }
 
 }  // namespace sluice::spool

@@ -25,12 +25,18 @@ struct MemorySpoolOptions {
 };
 
 // Threads: the writer's face belongs to the journal, the readers' to the sink; a mutex per lane
-// stands between. The callbacks are called with no lock held: on_readable(lane) on the journal's
-// thread, on_room() on the sink's.
+// stands between. The callbacks are called with no lock held: on_readable on the journal's thread,
+// on_room and on_released on the sink's.
 class MemorySpool final : public SpoolWriter {
  public:
-  MemorySpool(MemorySpoolOptions options, std::function<void(LaneIndex)> on_readable,
-              std::function<void()> on_room);
+  struct Callbacks {
+    std::function<void(LaneIndex)> on_readable = [](LaneIndex) {};
+    std::function<void()> on_room = [] {};
+    // Everything before the position is committed.
+    std::function<void(LaneIndex, const Position&)> on_released = [](LaneIndex, const Position&) {};
+  };
+
+  MemorySpool(MemorySpoolOptions options, Callbacks callbacks);
   ~MemorySpool() override;
 
   [[nodiscard]] SpoolReader& reader(LaneIndex lane);
@@ -40,13 +46,17 @@ class MemorySpool final : public SpoolWriter {
   // epoch, none if there is none. Thread: any.
   [[nodiscard]] std::optional<std::int64_t> oldest_received_us() const;
 
-  [[nodiscard]] std::optional<LaneIndex> lane_with_room() override;
-  void append(LaneIndex lane, std::vector<Chunk> chunks) override;
+  [[nodiscard]] std::optional<LaneIndex> lane_with_room(const SpoolTime& now) override;
+  // Never refuses: memory was charged before.
+  [[nodiscard]] std::optional<Position> append(LaneIndex lane, std::vector<Chunk>& chunks,
+                                               std::span<const ProducerMark> marks,
+                                               const SpoolTime& now) override;
+  void tend(const SpoolTime&) override {}
 
  private:
   class Lane;
 
-  const std::function<void(LaneIndex)> on_readable_;
+  const Callbacks callbacks_;
   LaneIndex next_lane_ = 0;
   std::vector<std::unique_ptr<Lane>> lanes_;
 };

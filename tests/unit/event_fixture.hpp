@@ -2,11 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "spool/block.hpp"
 #include "spool/chunk.hpp"
+#include "spool/spool.hpp"
 
 namespace sluice::tests {
 
@@ -41,10 +44,14 @@ inline spool::Chunk chunk_of(spool::ByteBudget& budget, std::uint64_t first, std
   return chunk;
 }
 
-inline std::vector<spool::Chunk> one_chunk(spool::Chunk chunk) {
+// Appends the chunk as a block of its own, which must succeed; returns the block's end.
+inline spool::Position append_block(spool::SpoolWriter& spool, spool::LaneIndex lane,
+                                    spool::Chunk chunk, const spool::SpoolTime& now = {}) {
   std::vector<spool::Chunk> chunks;
   chunks.push_back(std::move(chunk));
-  return chunks;
+  const auto end = spool.append(lane, chunks, {}, now);
+  if (!end) throw std::runtime_error("the spool refused a block");
+  return *end;
 }
 
 inline std::vector<std::uint64_t> numbers_in(const spool::Chunk& chunk) {

@@ -15,11 +15,12 @@ namespace {
 
 class FakeSpool final : public SpoolWriter {
  public:
-  std::optional<LaneIndex> lane_with_room() override {
+  std::optional<LaneIndex> lane_with_room(const SpoolTime&) override {
     if (full) return std::nullopt;
     return 1;
   }
-  void append(LaneIndex lane, std::vector<Chunk> chunks) override {
+  std::optional<Position> append(LaneIndex lane, std::vector<Chunk>& chunks,
+                                 std::span<const ProducerMark>, const SpoolTime&) override {
     REQUIRE(lane == 1);
     std::uint64_t events = 0;
     for (const Chunk& chunk : chunks) {
@@ -27,8 +28,10 @@ class FakeSpool final : public SpoolWriter {
       events += chunk.count();
     }
     REQUIRE(events > 0);
-    blocks.push_back(std::move(chunks));
+    blocks.push_back(std::exchange(chunks, {}));
+    return Position{};
   }
+  void tend(const SpoolTime&) override {}
 
   [[nodiscard]] std::vector<EventView> events() const {
     std::vector<EventView> events;
@@ -56,7 +59,7 @@ struct Fixture {
   FakeSpool spool;
   IngestCounters counters;
   Journal journal{queue, dedupe, ids, spool, counters};
-  JournalTime now{1'767'225'600'000'000, 5'000};
+  SpoolTime now{1'767'225'600'000'000, 5'000};
 
   // One event in a chunk of its own.
   void push(unsigned flags, DedupeHash hash = {0, 0}, Uuid id = {}) {

@@ -18,6 +18,7 @@ using sluice::spool::ByteBudget;
 using sluice::spool::MemorySpool;
 using sluice::spool::Position;
 using sluice::spool::ReadResult;
+using sluice::spool::SegmentToDeliver;
 using sluice::spool::SpoolReader;
 using sluice::spool::Uuid;
 using Numbers = std::vector<std::uint64_t>;
@@ -73,10 +74,14 @@ class RecordingReporter final : public LaneReporter {
 class RetainingReader final : public SpoolReader {
  public:
   explicit RetainingReader(SpoolReader& reader) : reader_(reader) {}
-  std::optional<Uuid> first_segment() override { return reader_.first_segment(); }
+  std::optional<SegmentToDeliver> first_segment() override { return reader_.first_segment(); }
   ReadResult read(const Position& position) override { return reader_.read(position); }
   void release(const Position& upto) override { released_index = upto.index; }
   std::uint64_t events_held() const override { return reader_.events_held() - released_index; }
+  void confirm(const Uuid& segment) override { reader_.confirm(segment); }
+  std::vector<Position> delivered() const override { return reader_.delivered(); }
+  void rewind(const Position& position) override { reader_.rewind(position); }
+  void quarantine(const Uuid& segment) override { reader_.quarantine(segment); }
 
   std::uint64_t released_index = 0;
 
@@ -96,8 +101,7 @@ class Bench {
  public:
   explicit Bench(std::size_t lanes, sluice::spool::MemorySpoolOptions spool_options = {},
                  LaneOptions options = {})
-      : spool_(
-            with_lanes(spool_options, lanes), [](std::size_t) {}, [] {}) {
+      : spool_(with_lanes(spool_options, lanes), {}) {
     for (std::size_t i = 0; i < lanes; ++i) {
       options.index = i;
       options.seed = i;
@@ -108,7 +112,7 @@ class Bench {
   }
 
   void append(std::size_t lane, std::uint64_t first, std::uint64_t count) {
-    spool_.append(lane, one_chunk(chunk_of(budget_, first, count)));
+    append_block(spool_, lane, chunk_of(budget_, first, count));
   }
 
   // One turn of each lane, then the clock goes to the first moment that any waits for.
@@ -636,7 +640,7 @@ TEST_CASE("lane: a lane with trouble of its own does not keep the others from tr
   };
   bench.append(0, 0, 1);
   bench.append(1, 1, 1);
-  bench.server.locked.insert(*bench.spool().reader(locked).first_segment());
+  bench.server.locked.insert(bench.spool().reader(locked).first_segment()->id);
   const Clock::time_point began = bench.now;
   while (bench.server.table.empty() && bench.now - began < 10s) bench.turn();
   CHECK(bench.server.table == Numbers{1 - locked});
@@ -647,8 +651,7 @@ TEST_CASE("lane: a lane with trouble of its own does not keep the others from tr
 
 TEST_CASE("lane: commits that a failover lost are sent again while they are kept") {
   ByteBudget budget(1'000'000);
-  MemorySpool spool(
-      {.lanes = 1}, [](std::size_t) {}, [] {});
+  MemorySpool spool({.lanes = 1}, {});
   RetainingReader reader(spool.reader(0));
   FakeServer server;
   FakeDatabase database(server);
@@ -662,14 +665,14 @@ TEST_CASE("lane: commits that a failover lost are sent again while they are kept
       if (wait.until) now = std::max(now, *wait.until);
     }
   };
-  spool.append(0, one_chunk(chunk_of(budget, 0, 6)));
+  append_block(spool, 0, chunk_of(budget, 0, 6));
   drain();
   REQUIRE(server.table == numbers_upto(6));
 
   // The new primary has two of the six rows.
   server.table.resize(2);
   server.watermarks.begin()->second = 2;
-  spool.append(0, one_chunk(chunk_of(budget, 6, 2)));
+  append_block(spool, 0, chunk_of(budget, 6, 2));
   drain();
   CHECK(server.table == numbers_upto(8));
   CHECK(server.watermarks.begin()->second == 8);
