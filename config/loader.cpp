@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <tuple>
 
 #include "config/dsn_secret.hpp"
 #include "config/nearest_name.hpp"
@@ -54,6 +55,19 @@ std::vector<std::string_view> keys_of(std::string_view section) {
     if (setting.section == section) keys.push_back(setting.key);
   }
   return keys;
+}
+
+constexpr std::string_view kListener = "listener";
+
+std::vector<std::string_view> listener_key_names() {
+  return {listener_keys().begin(), listener_keys().end()};
+}
+
+// The row of [ingest] that says what this key of a [[listener]] may be. None: it has no such key.
+const Setting* listener_setting(std::string_view key) {
+  const auto keys = listener_keys();
+  if (std::find(keys.begin(), keys.end(), key) == keys.end()) return nullptr;
+  return find_setting("ingest", key);
 }
 
 std::string unknown_key(std::string_view section, std::string_view key) {
@@ -119,11 +133,21 @@ GivenValue given_value(const toml::node& node) {
   return Misfit{type_name(node)};
 }
 
+// One [[listener]] as the file has it: rows of [ingest] with the values that this one has instead.
+struct GivenListener {
+  std::string place;  // file and line
+  std::vector<std::pair<const Setting*, GivenValue>> values;
+};
+
 // Reads one file into the settings, noting everything that is wrong with it.
 class FileReader final {
  public:
   FileReader(std::string_view file, Settings& settings, Problems& problems)
       : file_(file), settings_(settings), problems_(problems) {}
+
+  // Each value in them was found good. What they do not say comes from [ingest], once the whole of
+  // that is known.
+  [[nodiscard]] std::vector<GivenListener> take_listeners() { return std::move(listeners_); }
 
   void read(std::string_view toml) {
     toml::table root;
@@ -152,6 +176,7 @@ class FileReader final {
 
   void read_section(std::string_view section, const toml::source_region& where,
                     const toml::node& node) {
+    if (section == kListener) return read_listeners(where, node);
     if (section_sentence(section).empty()) return note(where, unknown_section(section));
     const toml::table* table = node.as_table();
     if (!table) return note(where, "[" + std::string(section) + "] must be a section");
@@ -168,9 +193,38 @@ class FileReader final {
       note(where, "postgres.dsn " + std::string(kPasswordAdvice));
   }
 
+  void read_listeners(const toml::source_region& where, const toml::node& node) {
+    const toml::array* tables = node.as_array();
+    if (!tables || !tables->is_homogeneous(toml::node_type::table))
+      return note(where, "listeners are written as [[listener]]");
+    for (const toml::node& table : *tables) read_listener(*table.as_table());
+  }
+
+  void read_listener(const toml::table& table) {
+    const toml::source_region& where = table.source();
+    GivenListener listener{file_ + ":" + std::to_string(where.begin.line), {}};
+    for (const auto& [key, value] : table) {
+      const Setting* setting = listener_setting(key.str());
+      const std::string name = std::string(kListener) + "." + std::string(key.str());
+      if (!setting) {
+        note(key.source(), name + " is not a setting" +
+                               did_you_mean(nearest_name(key.str(), listener_key_names())));
+        continue;
+      }
+      Settings scratch;
+      const std::string wrong = assign(*setting, given_value(value), scratch);
+      if (!wrong.empty()) note(key.source(), name + " " + wrong);
+      listener.values.emplace_back(setting, given_value(value));
+    }
+    if (table.contains("socket") == table.contains("tcp"))
+      note(where, "a [[listener]] needs one of socket and tcp");
+    listeners_.push_back(std::move(listener));
+  }
+
   std::string file_;
   Settings& settings_;
   Problems& problems_;
+  std::vector<GivenListener> listeners_;
   std::vector<std::pair<toml::source_index, std::string>> notes_;  // line, what is wrong
 };
 
@@ -199,17 +253,65 @@ void read_variable(const std::string& name, const std::string& value, Settings& 
   if (!wrong.empty()) problems.push_back(name + ": " + setting->name() + " " + wrong);
 }
 
-void check_together(const Settings& settings, std::string_view file, Problems& problems) {
-  if (settings.ingest.line_bytes_max > settings.ingest.queue_bytes_max)
-    problems.push_back(std::string(file) + ": ingest.line_bytes_max (" +
-                       size_text(settings.ingest.line_bytes_max) +
-                       ") must not be more than ingest.queue_bytes_max (" +
-                       size_text(settings.ingest.queue_bytes_max) + ")");
+Settings::Listener listener_of(const GivenListener& given, const Settings& settings) {
+  Settings own = settings;
+  own.ingest.socket.clear();
+  own.ingest.tcp.clear();
+  for (const auto& [setting, value] : given.values)
+    static_cast<void>(assign(*setting, value, own));  // found good when it was read
+  return {.socket = own.ingest.socket,
+          .tcp = own.ingest.tcp,
+          .socket_mode = own.ingest.socket_mode,
+          .socket_group = own.ingest.socket_group,
+          .on_full = own.ingest.on_full,
+          .default_type = own.ingest.default_type,
+          .allow_uids = own.ingest.allow_uids};
 }
 
-Settings finish(Settings settings, Problems problems, std::string_view file,
-                const Environment& environment) {
+void add_listeners(const std::vector<GivenListener>& given, Settings& settings,
+                   Problems& problems) {
+  for (const GivenListener& each : given) {
+    const Settings::Listener listener = listener_of(each, settings);
+    const std::string& place = listener.socket.empty() ? listener.tcp : listener.socket;
+    const auto same = [&](const Settings::Listener& other) {
+      return other.socket == listener.socket && other.tcp == listener.tcp;
+    };
+    if (place.empty()) {
+      problems.push_back(each.place + ": a [[listener]] needs one of socket and tcp");
+    } else if (place == settings.ingest.socket || place == settings.ingest.tcp ||
+               std::any_of(settings.listeners.begin(), settings.listeners.end(), same)) {
+      problems.push_back(each.place + ": there is another listener at " + place);
+    }
+    settings.listeners.push_back(listener);
+  }
+}
+
+void check_together(const Settings& settings, std::string_view file, Problems& problems) {
+  const auto note = [&](const std::string& what) {
+    problems.push_back(std::string(file) + ": " + what);
+  };
+  const auto& [ingest, spool] = std::tie(settings.ingest, settings.spool);
+  if (ingest.line_bytes_max > ingest.queue_bytes_max)
+    note("ingest.line_bytes_max (" + size_text(ingest.line_bytes_max) +
+         ") must not be more than ingest.queue_bytes_max (" + size_text(ingest.queue_bytes_max) +
+         ")");
+  if (!spool.on_disk()) return;
+  if (spool.dir.empty()) note("spool.dir must name a directory, or spool.durability be \"memory\"");
+  // Each lane fills one segment while those that are full wait for their commit.
+  const std::uint64_t segments = settings.postgres.lanes + 1;
+  if (spool.segment_bytes > spool.bytes_max / segments)
+    note("spool.segment_bytes (" + size_text(spool.segment_bytes) + ") must fit " +
+         std::to_string(segments) + " times into spool.bytes_max (" + size_text(spool.bytes_max) +
+         "): one for each of postgres.lanes, and one more");
+  if (ingest.line_bytes_max > spool.segment_bytes)
+    note("ingest.line_bytes_max (" + size_text(ingest.line_bytes_max) +
+         ") must not be more than spool.segment_bytes (" + size_text(spool.segment_bytes) + ")");
+}
+
+Settings finish(Settings settings, std::vector<GivenListener> listeners, Problems problems,
+                std::string_view file, const Environment& environment) {
   for (const auto& [name, value] : environment) read_variable(name, value, settings, problems);
+  if (problems.empty()) add_listeners(listeners, settings, problems);
   if (problems.empty()) check_together(settings, file, problems);
   if (!problems.empty()) throw LoadError(std::move(problems));
   return settings;
@@ -262,15 +364,17 @@ Settings default_settings() {
 }
 
 Settings load(const std::optional<std::string>& file, const Environment& environment) {
-  if (!file) return finish(default_settings(), {}, "environment", environment);
+  if (!file) return finish(default_settings(), {}, {}, "environment", environment);
   return load_text(content_of(*file), *file, environment);
 }
 
 Settings load_text(std::string_view toml, std::string_view file, const Environment& environment) {
   Settings settings = default_settings();
   Problems problems;
-  FileReader(file, settings, problems).read(toml);
-  return finish(std::move(settings), std::move(problems), file, environment);
+  FileReader reader(file, settings, problems);
+  reader.read(toml);
+  return finish(std::move(settings), reader.take_listeners(), std::move(problems), file,
+                environment);
 }
 
 }  // namespace sluice::config

@@ -9,11 +9,14 @@ namespace {
 
 // An entry of the dedupe window, with its share of the hash table.
 constexpr std::uint64_t kDedupeKeyBytes = 32;
+constexpr std::uint64_t kBlockBytes = 256ULL << 10;
+// A named producer's last line, in a list by age and a hash table into it.
+constexpr std::uint64_t kProducerBytes = 128;
 
 }  // namespace
 
 std::vector<MemoryShare> memory_budget(const Settings& settings) {
-  return {
+  std::vector<MemoryShare> shares = {
       {"events that Postgres does not have yet (ingest.queue_bytes_max)",
        settings.ingest.queue_bytes_max},
       // One line may always grow to its end, whatever the others hold.
@@ -23,7 +26,14 @@ std::vector<MemoryShare> memory_budget(const Settings& settings) {
        settings.dedupe.keys_max * kDedupeKeyBytes},
       {"rows on their way (postgres.lanes x batch_bytes_max)",
        settings.postgres.lanes * settings.postgres.batch_bytes_max},
+      {"named producers (spool.producers_max)", settings.spool.producers_max * kProducerBytes},
   };
+  if (settings.spool.on_disk()) {
+    // A block is closed at 256 KiB, but takes one line whole.
+    shares.push_back({"blocks read back from the spool, one for each of postgres.lanes",
+                      settings.postgres.lanes * (kBlockBytes + settings.ingest.line_bytes_max)});
+  }
+  return shares;
 }
 
 std::uint64_t memory_budget_bytes(const Settings& settings) {

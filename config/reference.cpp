@@ -1,6 +1,7 @@
 // Writes the settings table out.
 #include "config/reference.hpp"
 
+#include <array>
 #include <string_view>
 
 #include "config/settings_table.hpp"
@@ -124,6 +125,29 @@ std::string markdown_row(const Setting& setting) {
 
 }  // namespace
 
+namespace {
+
+constexpr std::string_view kListenersSentence =
+    "More listeners, each with socket or tcp, and what it has of its own of socket_mode, "
+    "socket_group, on_full, default_type and allow_uids; the rest is as [ingest] has it. Such as, "
+    "for producers that would rather lose a line than wait:";
+constexpr std::array<std::string_view, 3> kListenerExample = {
+    "[[listener]]", "socket = \"/run/sluice/telemetry.sock\"", "on_full = \"drop\""};
+
+std::string listeners_toml() {
+  std::string text = "\n" + comment(kListenersSentence);
+  for (const std::string_view line : kListenerExample) text += "# " + std::string(line) + "\n";
+  return text;
+}
+
+std::string listeners_markdown() {
+  std::string text = "\n## [[listener]]\n\n" + std::string(kListenersSentence) + "\n\n```toml\n";
+  for (const std::string_view line : kListenerExample) text += std::string(line) + "\n";
+  return text + "```\n";
+}
+
+}  // namespace
+
 std::string reference_toml() {
   std::string page =
       "# The settings of sluice, each with its default. Printed by `sluice config`.\n"
@@ -137,6 +161,7 @@ std::string reference_toml() {
   std::string_view section;
   for (const Setting& setting : settings_table()) {
     if (setting.section != section) {
+      if (section == "ingest") page += listeners_toml();
       section = setting.section;
       page += "\n" + comment(section_sentence(section)) + "[" + std::string(section) + "]\n";
     }
@@ -162,6 +187,7 @@ std::string reference_markdown() {
   std::string_view section;
   for (const Setting& setting : settings_table()) {
     if (setting.section != section) {
+      if (section == "ingest") page += listeners_markdown();
       section = setting.section;
       page += "\n## [" + std::string(section) + "]\n\n" + std::string(section_sentence(section)) +
               "\n\n| key | kind | default | values | meaning |\n|---|---|---|---|---|\n";

@@ -27,11 +27,32 @@ struct Settings {
     std::string dup_key;
     std::string default_type;
     std::vector<std::string> time_fields;
+    std::string on_full;
   } ingest;
 
+  // Beside those of [ingest]. What the file does not say of one is as [ingest] has it.
+  struct Listener {
+    std::string socket;  // or
+    std::string tcp;     // one of the two is set
+    std::uint32_t socket_mode = 0;
+    std::string socket_group;
+    std::string on_full;
+    std::string default_type;
+    std::vector<std::uint64_t> allow_uids;
+  };
+  std::vector<Listener> listeners;
+
   struct Spool {
+    std::string dir;
     std::string durability;
+    std::uint64_t bytes_max = 0;
     std::uint64_t segment_bytes = 0;
+    std::chrono::milliseconds sync_delay{};
+    std::chrono::milliseconds retain_time{};
+    std::uint64_t retain_bytes = 0;
+    std::uint64_t producers_max = 0;
+
+    [[nodiscard]] bool on_disk() const { return durability != "memory"; }
   } spool;
 
   struct Dedupe {

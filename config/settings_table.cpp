@@ -14,6 +14,7 @@ namespace {
 constexpr std::uint64_t kKiB = 1ULL << 10;
 constexpr std::uint64_t kMiB = 1ULL << 20;
 constexpr std::uint64_t kGiB = 1ULL << 30;
+constexpr std::uint64_t kTiB = 1ULL << 40;
 constexpr std::uint64_t kSecond = 1'000;
 constexpr std::uint64_t kHour = 3'600 * kSecond;
 constexpr std::uint64_t kDay = 24 * kHour;
@@ -102,7 +103,21 @@ const std::array kTable = {
     Setting{"ingest", "time_fields", Kind::text_list, "time,timestamp,@timestamp,ts",
             [](Settings& s) -> std::vector<std::string>& { return s.ingest.time_fields; },
             "Fields that may hold the event's time; the first one that is there counts."},
+    Setting{"ingest",
+            "on_full",
+            Kind::choice,
+            "wait",
+            [](Settings& s) -> std::string& { return s.ingest.on_full; },
+            "What becomes of a line when there is no room for it: its producer is not read until "
+            "there is, or the line is refused with the code \"full\", or it is counted and "
+            "forgotten.",
+            0,
+            0,
+            {"wait", "reject", "drop"}},
 
+    Setting{"spool", "dir", Kind::text, "/var/lib/sluice",
+            [](Settings& s) -> std::string& { return s.spool.dir; },
+            "Directory of the spool, on a local disk that outlives what the events must outlive."},
     Setting{
         "spool",
         "durability",
@@ -117,7 +132,31 @@ const std::array kTable = {
         {"process", "power"}},
     Setting{"spool", "segment_bytes", Kind::size, "64MiB",
             [](Settings& s) -> std::uint64_t& { return s.spool.segment_bytes; },
-            "Events that share one row of the watermark table, in bytes.", 64 * kKiB, 4 * kGiB},
+            "Events that share one file and one row of the watermark table, in bytes.", 64 * kKiB,
+            4 * kGiB},
+    Setting{"spool", "bytes_max", Kind::size, "8GiB",
+            [](Settings& s) -> std::uint64_t& { return s.spool.bytes_max; },
+            "Most bytes of all files in spool.dir. When they are used up and nothing of them is "
+            "committed, the sockets are not read.",
+            kMiB, 1024 * kTiB},
+    Setting{"spool", "sync_delay", Kind::duration, "2ms",
+            [](Settings& s) -> std::chrono::milliseconds& { return s.spool.sync_delay; },
+            "How long events gather before they are written and synced together. A producer that "
+            "waits for acks never waits for this.",
+            0, kSecond},
+    Setting{"spool", "retain_time", Kind::duration, "15min",
+            [](Settings& s) -> std::chrono::milliseconds& { return s.spool.retain_time; },
+            "How long a file is kept after all of it is committed, to make good what a failover of "
+            "Postgres lost.",
+            0, 30 * kDay},
+    Setting{"spool", "retain_bytes", Kind::size, "4GiB",
+            [](Settings& s) -> std::uint64_t& { return s.spool.retain_bytes; },
+            "Most bytes that are kept so. They give way when the spool is full.", 0, 1024 * kTiB},
+    Setting{"spool", "producers_max", Kind::whole, "10000",
+            [](Settings& s) -> std::uint64_t& { return s.spool.producers_max; },
+            "Named producers whose last line is remembered; the one that was silent longest is "
+            "forgotten for one more.",
+            1, 1'000'000},
 
     Setting{"dedupe", "window", Kind::duration, "10min",
             [](Settings& s) -> std::chrono::milliseconds& { return s.dedupe.window; },
@@ -186,17 +225,11 @@ const std::array kTable = {
             {"text", "json"}},
 };
 
-constexpr std::array<std::string_view, 11> kLater = {"ingest.on_full",
-                                                     "ingest.rejects_bytes_max",
-                                                     "spool.dir",
-                                                     "spool.bytes_max",
-                                                     "spool.sync_delay",
-                                                     "spool.retain_time",
-                                                     "spool.retain_bytes",
-                                                     "spool.producers_max",
-                                                     "postgres.parent_wait",
-                                                     "listener",
-                                                     "route"};
+constexpr std::array<std::string_view, 3> kLater = {"ingest.rejects_bytes_max",
+                                                    "postgres.parent_wait", "route"};
+
+constexpr std::array<std::string_view, 7> kListenerKeys = {
+    "socket", "tcp", "socket_mode", "socket_group", "on_full", "default_type", "allow_uids"};
 
 struct Section {
   std::string_view name;
@@ -233,6 +266,10 @@ const Setting* find_setting(std::string_view section, std::string_view key) {
     return setting.section == section && setting.key == key;
   });
   return found == kTable.end() ? nullptr : &*found;
+}
+
+std::span<const std::string_view> listener_keys() {
+  return kListenerKeys;
 }
 
 bool belongs_to_a_later_version(std::string_view name) {

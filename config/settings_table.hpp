@@ -58,7 +58,10 @@ struct Setting {
 
 [[nodiscard]] const Setting* find_setting(std::string_view section, std::string_view key);
 
-// Names ("spool.dir", "route") that are sluice's but that this version does not have.
+// Keys of [ingest] that each [[listener]] may have of its own.
+[[nodiscard]] std::span<const std::string_view> listener_keys();
+
+// Names ("postgres.parent_wait", "route") that are sluice's but that this version does not have.
 [[nodiscard]] bool belongs_to_a_later_version(std::string_view name);
 
 // What a section is about, for the reference. Empty if there is no such section.

@@ -135,8 +135,8 @@ TEST_CASE("settings: an unknown section is named with the nearest section") {
 }
 
 TEST_CASE("settings: names of a later version are told from wrong ones") {
-  CHECK(problem_of("[spool]\ndir = \"/var/lib/sluice\"\n") ==
-        "sluice.toml:2: spool.dir is not in this version of sluice");
+  CHECK(problem_of("[postgres]\nparent_wait = \"30s\"\n") ==
+        "sluice.toml:2: postgres.parent_wait is not in this version of sluice");
   CHECK(problem_of("[[route]]\nmatch = \"*\"\n") ==
         "sluice.toml:1: [route] is not in this version of sluice");
   const std::string problem = problem_of("[spool]\ndurability = \"power\"\n");
@@ -144,6 +144,48 @@ TEST_CASE("settings: names of a later version are told from wrong ones") {
         "sluice.toml:2: spool.durability \"power\" needs a spool on disk, which this version does "
         "not "
         "have: use \"memory\"");
+}
+
+TEST_CASE("settings: a listener of its own is as [ingest] where it says nothing else") {
+  const Settings settings = load_file(
+      "[[listener]]\nsocket = \"/s/lossy\"\non_full = \"drop\"\nsocket_mode = \"0600\"\n"
+      "[[listener]]\ntcp = \"127.0.0.1:1\"\ndefault_type = \"\"\nallow_uids = []\n"
+      "[ingest]\nallow_uids = [7]\nsocket_group = \"agents\"\n",
+      {{"SLUICE_INGEST_ON_FULL", "reject"}});
+  REQUIRE(settings.listeners.size() == 2);
+  const Settings::Listener& lossy = settings.listeners[0];
+  CHECK(lossy.socket == "/s/lossy");
+  CHECK(lossy.tcp.empty());
+  CHECK(lossy.on_full == "drop");
+  CHECK(lossy.socket_mode == 0600);
+  CHECK(lossy.socket_group == "agents");
+  CHECK(lossy.default_type == "log");
+  CHECK(lossy.allow_uids == std::vector<std::uint64_t>{7});
+  const Settings::Listener& tcp = settings.listeners[1];
+  CHECK(tcp.socket.empty());
+  CHECK(tcp.tcp == "127.0.0.1:1");
+  CHECK(tcp.on_full == "reject");
+  CHECK(tcp.socket_mode == 0660);
+  CHECK(tcp.default_type.empty());
+  CHECK(tcp.allow_uids.empty());
+  CHECK(settings.ingest.socket == default_settings().ingest.socket);
+}
+
+TEST_CASE("settings: what is wrong with a listener is named with its line") {
+  CHECK(problem_of("[[listener]]\nsocket = \"/s\"\nonfull = \"drop\"\n") ==
+        "sluice.toml:3: listener.onfull is not a setting; did you mean on_full?");
+  CHECK(problem_of("[[listener]]\nsocket = \"/s\"\non_full = \"lose\"\n") ==
+        "sluice.toml:3: listener.on_full \"lose\" is not \"wait\" or \"reject\" or \"drop\"");
+  CHECK(problem_of("[[listener]]\non_full = \"drop\"\n") ==
+        "sluice.toml:1: a [[listener]] needs one of socket and tcp");
+  CHECK(problem_of("[[listener]]\nsocket = \"\"\n") ==
+        "sluice.toml:1: a [[listener]] needs one of socket and tcp");
+  CHECK(problem_of("[[listener]]\nsocket = \"/s\"\ntcp = \"127.0.0.1:1\"\n") ==
+        "sluice.toml:1: a [[listener]] needs one of socket and tcp");
+  CHECK(problem_of("[listener]\nsocket = \"/s\"\n") ==
+        "sluice.toml:1: listeners are written as [[listener]]");
+  CHECK(problem_of("[ingest]\nsocket = \"/s\"\n[[listener]]\nsocket = \"/s\"\n") ==
+        "sluice.toml:3: there is another listener at /s");
 }
 
 TEST_CASE("settings: values that do not fit are refused with what would fit") {
@@ -254,6 +296,7 @@ TEST_CASE("settings: the edit distance counts letters put in, left out, changed 
 
 TEST_CASE("settings: the memory budget is the sum of its shares") {
   Settings settings = default_settings();
+  settings.spool.durability = "memory";
   const std::uint64_t before = memory_budget_bytes(settings);
   settings.ingest.queue_bytes_max += 1'000;
   settings.postgres.lanes += 1;
