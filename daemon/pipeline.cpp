@@ -41,6 +41,13 @@ spool::SpoolTime journal_now() {
           duration_cast<milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count()};
 }
 
+// Until the journal's next turn, if nothing rings before.
+milliseconds time_left(const ingest::Journal::Turn& turn) {
+  if (turn.result != ingest::Journal::Result::gathering) return kIdleTurn;
+  return std::clamp(milliseconds(turn.until_ms - journal_now().steady_ms), milliseconds(0),
+                    kIdleTurn);
+}
+
 ingest::ParserOptions parser_options(const config::Settings& settings) {
   const auto& ingest = settings.ingest;
   ingest::ParserOptions options;
@@ -122,12 +129,16 @@ Pipeline::Pipeline(const config::Settings& settings, std::vector<ingest::Listeni
       budget_(settings.ingest.queue_bytes_max),
       spool_(spool_options(settings),
              {[this](spool::LaneIndex) { sink_bell_.ring(); }, [this] { journal_bell_.ring(); },
-              [](spool::LaneIndex, const spool::Position&) {}}),
+              [this](spool::LaneIndex lane, const spool::Position& upto) {
+                commits_.committed(lane, upto);
+              }}),
       queue_([this] { journal_bell_.ring(); }),
       parser_(parser_options(settings), counters_),
       dedupe_({settings.dedupe.window.count(), settings.dedupe.keys_max}),
       ids_(random_seed()),
-      journal_(queue_, dedupe_, ids_, spool_, counters_) {
+      producers_(0),
+      commits_(settings.postgres.lanes),
+      journal_({}, {queue_, dedupe_, ids_, spool_, producers_, commits_, counters_}) {
   for (std::size_t i = 0; i < settings_.postgres.lanes; ++i) {
     lanes_.push_back(
         std::make_unique<LaneParts>(settings_, i, spool_.reader(i), breaker_, lane_reporter));
@@ -170,8 +181,8 @@ void Pipeline::run_journal() {
     journal_turns_.fetch_add(1, std::memory_order_relaxed);
     const auto turn = journal_.turn(journal_now());
     if (draining_) sink_bell_.ring();  // it watches for the last event, which may be a duplicate
-    if (turn == ingest::Journal::Turn::worked) continue;
-    journal_bell_.wait(kIdleTurn);
+    if (turn.result == ingest::Journal::Result::worked) continue;
+    journal_bell_.wait(time_left(turn));
   }
 }
 
@@ -256,7 +267,8 @@ void Pipeline::stop_threads() {
 std::uint64_t Pipeline::events_in_memory() const {
   // In this order an event that moves on meanwhile may be counted twice, but never not at all.
   const std::uint64_t out_of_queue =
-      counters_.events_journaled.load() + counters_.duplicates.load();
+      counters_.events_journaled.load() + counters_.duplicates.load() +
+      counters_.events_turned_away.load() + counters_.events_dropped.load();
   const std::uint64_t in_spool = spool_.events_held();
   return counters_.events_accepted.load() - out_of_queue + in_spool;
 }
@@ -285,7 +297,8 @@ MetricsGauges Pipeline::gauges() const {
 std::vector<WatchedStage> Pipeline::watched_stages() const {
   const auto queued = [this] {
     return counters_.events_accepted.load() !=
-           counters_.duplicates.load() + counters_.events_journaled.load();
+           counters_.duplicates.load() + counters_.events_journaled.load() +
+               counters_.events_turned_away.load() + counters_.events_dropped.load();
   };
   return {
       {"journal", [this] { return journal_turns_.load(); }, queued},

@@ -19,6 +19,7 @@
 #include "daemon/metrics.hpp"
 #include "daemon/sd_notify.hpp"
 #include "daemon/wake_event.hpp"
+#include "ingest/commit_watch.hpp"
 #include "ingest/event_parser.hpp"
 #include "ingest/event_queue.hpp"
 #include "ingest/ingest_counters.hpp"
@@ -27,6 +28,7 @@
 #include "sink/breaker.hpp"
 #include "sink/lane.hpp"
 #include "spool/memory_spool.hpp"
+#include "spool/producer_table.hpp"
 
 namespace sluice::daemon {
 
@@ -88,6 +90,8 @@ class Pipeline final {
   ingest::EventParser parser_;
   ingest::DedupeWindow dedupe_;
   ingest::IdGenerator ids_;
+  spool::ProducerTable producers_;
+  ingest::CommitWatch commits_;
   ingest::Journal journal_;
   sink::Breaker breaker_;
   std::vector<std::unique_ptr<LaneParts>> lanes_;

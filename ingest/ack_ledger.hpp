@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "ingest/refusal.hpp"
@@ -22,11 +23,19 @@ enum class AckStage {
 // settle the tickets. Lines are counted from 1, after the hello.
 //
 // Lives until the connection and every chunk of it have gone (shared_ptr).
-// Threads: any; `on_progress` is called on the thread that made it, with no lock held, and not
-// again before take_progress().
+// Threads: any; `on_progress` is called on the thread that made the progress, with no lock held,
+// and not again before take_progress().
 class AckLedger final {
  public:
   using Ticket = std::uint64_t;
+
+  // Lines of the connection, both ends included.
+  struct Lines {
+    std::uint64_t first;
+    std::uint64_t last;
+
+    bool operator==(const Lines&) const = default;
+  };
 
   AckLedger(AckStage stage, std::function<void()> on_progress);
   AckLedger(const AckLedger&) = delete;
@@ -40,7 +49,7 @@ class AckLedger final {
   [[nodiscard]] Ticket push(std::uint64_t last_line);
   // Every line up to this one was refused, was empty, or is in a chunk that was pushed.
   void handled(std::uint64_t line);
-  // Chunks pushed and not yet done with.
+  // Chunks pushed and not yet done with, and those behind them: none of their lines is acked.
   [[nodiscard]] std::size_t outstanding() const;
 
   struct Nack {
@@ -62,10 +71,12 @@ class AckLedger final {
   // The chunk's events are durable, `duplicates` of its lines were not stored again. At the stage
   // `durable` this is the end of the ticket.
   void durable(Ticket ticket, std::uint64_t stored, std::uint64_t duplicates);
-  // Nothing of the chunk was stored: its lines from first_line to the ticket's last are refused.
-  void turned_away(Ticket ticket, std::uint64_t first_line, Refusal code);
+  // Nothing of the chunk was stored: these lines of it, in order, are refused. The end of the
+  // ticket.
+  void turned_away(Ticket ticket, std::span<const Lines> lines, Refusal code);
 
-  // The sink's side: the chunk's rows are committed.
+  // The sink's side: the chunk's rows are committed. The end of the ticket.
+  // REQUIRES: durable() was called before, at the stage `committed`.
   void committed(Ticket ticket);
 
  private:
@@ -74,7 +85,8 @@ class AckLedger final {
     bool done = false;
   };
 
-  void finish_locked(Ticket ticket);
+  // Whether the acked lines became more.
+  [[nodiscard]] bool finish_locked(Ticket ticket);
   void tell();
 
   const AckStage stage_;
@@ -84,8 +96,8 @@ class AckLedger final {
   mutable std::mutex mutex_;
   std::deque<Pushed> pushed_;  // tickets [first_ticket_, first_ticket_ + size), the first not done
   Ticket first_ticket_ = 1;
-  std::uint64_t done_line_ = 0;     // last line of the tickets before first_ticket_
-  std::uint64_t handled_line_ = 0;  // acked when no ticket is outstanding
+  std::uint64_t acked_ = 0;         // never beyond the tickets before first_ticket_
+  std::uint64_t handled_line_ = 0;  // acked as soon as no ticket is outstanding
   std::uint64_t stored_ = 0;
   std::uint64_t duplicates_ = 0;
   std::vector<Nack> nacks_;

@@ -1,10 +1,14 @@
-// Which chunks of connections that asked for "committed" wait for which position of which lane.
+// Which chunks of connections that asked for "committed" wait for which positions of which lanes.
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "ingest/ack_ledger.hpp"
@@ -12,30 +16,46 @@
 
 namespace sluice::ingest {
 
-// Threads: any; the journal watches, the sink tells.
+// The end of a block in its lane.
+struct BlockEnd {
+  spool::LaneIndex lane = 0;
+  spool::Position position;
+};
+
+// Threads: any; the journal watches, the sink tells. Ledgers are told with no lock held.
 class CommitWatch final {
  public:
   explicit CommitWatch(std::size_t lanes);
   CommitWatch(const CommitWatch&) = delete;
   CommitWatch& operator=(const CommitWatch&) = delete;
 
-  // The ticket's ledger is told when everything before `end` is committed. Called in the order in
-  // which blocks are appended to the lane.
-  void watch(spool::LaneIndex lane, const spool::Position& end, std::shared_ptr<AckLedger> ledger,
+  // The ticket's ledger is told when in each of these lanes everything before the block's end is
+  // committed; at once if it is so already, also of a commit that came before this call.
+  // REQUIRES: each is the end of the block that was appended to its lane last.
+  void watch(std::span<const BlockEnd> ends, std::shared_ptr<AckLedger> ledger,
              AckLedger::Ticket ticket);
-  // Everything before the position is committed.
+  // Everything of the segment before the position is committed. A position may come again after a
+  // failover that lost commits.
   void committed(spool::LaneIndex lane, const spool::Position& upto);
 
  private:
+  struct Ticket {
+    std::shared_ptr<AckLedger> ledger;
+    AckLedger::Ticket number = 0;
+    std::atomic<std::size_t> ends_left{0};
+  };
   struct Waiting {
     spool::Position end;
-    std::shared_ptr<AckLedger> ledger;
-    AckLedger::Ticket ticket;
+    std::shared_ptr<Ticket> ticket;
   };
   struct Lane {
     std::mutex mutex;
-    std::deque<Waiting> waiting;  // in the order of the lane's stream
+    std::deque<Waiting> waiting;               // in the order in which their blocks were appended
+    std::optional<spool::Position> committed;  // the last that was told
   };
+
+  static void end_one(Ticket& ticket);
+
   std::vector<std::unique_ptr<Lane>> lanes_;
 };
 

@@ -82,7 +82,7 @@ class Connection::Turn final {
         std::min<std::size_t>(chunk_.bytes().size() * 100 / line_bytes_ + 5, 1000);
     line_bytes_ = 0;
     add(shared_.counters.events_accepted, chunk_.count());
-    shared_.queue.push(*connection_.producer_, std::exchange(chunk_, {}));
+    shared_.queue.push(*connection_.producer_, std::exchange(chunk_, {}), {});
   }
 
   void refuse(Refusal reason, std::uint64_t line) {

@@ -28,13 +28,13 @@ using Waiting = std::shared_ptr<std::atomic<std::uint32_t>>;
 
 struct Item {
   spool::Chunk chunk;
+  Origin origin;
   Waiting waiting;
 };
 using ItemQueue = moodycamel::ConcurrentQueue<Item, QueueTraits>;
 
-}  // namespace
-
-struct EventQueue::Queue {
+// The chunks of producers that wait, or of those that do not.
+struct Side {
   // Chunks that are small and the only one of their producer: a busy producer's never are, and so a
   // quiet one does not wait until each of the busy ones had its turn. No order can be lost, since
   // nothing of the same producer is ahead.
@@ -49,7 +49,7 @@ struct EventQueue::Queue {
 
 // An item may have come right after its producer's small chunk, and both after the first look at
 // `small`: so a second look follows, and the item waits until nothing is ahead of it.
-bool EventQueue::Queue::take(Item& item) {
+bool Side::take(Item& item) {
   if (small.try_dequeue(item)) return true;
   if (put_back) {
     item = std::move(*put_back);
@@ -62,13 +62,27 @@ bool EventQueue::Queue::take(Item& item) {
   return true;
 }
 
+void hand_out(Item& item, spool::Chunk& chunk, Origin& origin) {
+  chunk = std::move(item.chunk);
+  origin = std::move(item.origin);
+  item.waiting->fetch_sub(1, std::memory_order_release);
+}
+
+}  // namespace
+
+struct EventQueue::Queue {
+  Side patient;
+  Side impatient;
+  bool impatient_first = false;  // whose turn it is
+};
+
 struct EventQueue::Producer::Token {
-  moodycamel::ProducerToken token;
+  // In the items of its side; made by the first push, which tells the side.
+  std::optional<moodycamel::ProducerToken> token;
   Waiting waiting = std::make_shared<std::atomic<std::uint32_t>>(0);
 };
 
-EventQueue::Producer::Producer(EventQueue& queue)
-    : token_(new Token{moodycamel::ProducerToken(queue.queue_->items)}) {}
+EventQueue::Producer::Producer() : token_(std::make_unique<Token>()) {}
 EventQueue::Producer::~Producer() = default;
 
 EventQueue::EventQueue(std::function<void()> on_push)
@@ -76,26 +90,37 @@ EventQueue::EventQueue(std::function<void()> on_push)
 EventQueue::~EventQueue() = default;
 
 std::unique_ptr<EventQueue::Producer> EventQueue::make_producer() {
-  return std::make_unique<Producer>(*this);
+  return std::make_unique<Producer>();
 }
 
-void EventQueue::push(Producer& producer, spool::Chunk chunk) {
+void EventQueue::push(Producer& producer, spool::Chunk chunk, Origin origin) {
+  Side& side = origin.on_full == OnFull::wait ? queue_->patient : queue_->impatient;
   Producer::Token& token = *producer.token_;
   // Acquire: what pop() took before it let the count go to zero is out of the queue.
   const bool alone = token.waiting->fetch_add(1, std::memory_order_acquire) == 0;
   const bool ahead = alone && chunk.bytes().size() < kSmallChunkBytes;
-  Item item{std::move(chunk), token.waiting};
-  const bool pushed = ahead ? queue_->small.enqueue(std::move(item))
-                            : queue_->items.enqueue(token.token, std::move(item));
+  Item item{std::move(chunk), std::move(origin), token.waiting};
+  if (!ahead && !token.token) token.token.emplace(side.items);
+  const bool pushed = ahead ? side.small.enqueue(std::move(item))
+                            : side.items.enqueue(*token.token, std::move(item));
   if (!pushed) throw std::bad_alloc();
   on_push_();
 }
 
-bool EventQueue::pop(spool::Chunk& chunk) {
+bool EventQueue::pop(spool::Chunk& chunk, Origin& origin) {
+  Side* first = &queue_->patient;
+  Side* second = &queue_->impatient;
+  if (std::exchange(queue_->impatient_first, !queue_->impatient_first)) std::swap(first, second);
   Item item;
-  if (!queue_->take(item)) return false;
-  chunk = std::move(item.chunk);
-  item.waiting->fetch_sub(1, std::memory_order_release);
+  if (!first->take(item) && !second->take(item)) return false;
+  hand_out(item, chunk, origin);
+  return true;
+}
+
+bool EventQueue::pop_impatient(spool::Chunk& chunk, Origin& origin) {
+  Item item;
+  if (!queue_->impatient.take(item)) return false;
+  hand_out(item, chunk, origin);
   return true;
 }
 

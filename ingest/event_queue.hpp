@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 
+#include "ingest/origin.hpp"
 #include "spool/chunk.hpp"
 
 namespace sluice::ingest {
@@ -12,7 +13,11 @@ namespace sluice::ingest {
 // Bounded by the budget that its chunks are charged to, not by itself: moodycamel's try_enqueue is
 // no bound. The order of one producer's chunks is kept; between producers the consumer takes a
 // chunk or two from each in turn, and a small chunk that is its producer's only one goes ahead of
-// all, so that busy connections do not keep a quiet one waiting.
+// all, so that busy connections do not keep a quiet one waiting. Chunks of listeners that do not
+// let producers wait (Origin::on_full) have a side of their own in the queue, so that they can be
+// taken out alone; pop() takes from both in turn.
+//
+// REQUIRES: a producer's chunks all have the same on_full.
 //
 // Threads: a Producer belongs to one thread at a time; pop() to the journal's thread. `on_push` is
 // called on the producer's thread.
@@ -23,8 +28,7 @@ class EventQueue final {
  public:
   class Producer final {
    public:
-    // REQUIRES: the queue outlives the producer.
-    explicit Producer(EventQueue& queue);
+    Producer();
     ~Producer();
 
    private:
@@ -38,11 +42,14 @@ class EventQueue final {
   EventQueue& operator=(const EventQueue&) = delete;
   ~EventQueue();
 
+  // REQUIRES: the queue outlives the producer.
   [[nodiscard]] std::unique_ptr<Producer> make_producer();
-  void push(Producer& producer, spool::Chunk chunk);
+  void push(Producer& producer, spool::Chunk chunk, Origin origin);
 
   // False when the queue is empty.
-  [[nodiscard]] bool pop(spool::Chunk& chunk);
+  [[nodiscard]] bool pop(spool::Chunk& chunk, Origin& origin);
+  // The next of those whose producers do not wait. False when there is none.
+  [[nodiscard]] bool pop_impatient(spool::Chunk& chunk, Origin& origin);
 
  private:
   std::unique_ptr<Queue> queue_;

@@ -42,6 +42,10 @@ struct IngestCounters {
   Count duplicates;
   Count id_conflicts;
   Count events_journaled;  // appended to the spool
+  // Accepted, and then there was no room for them: those of listeners with on_full = "reject",
+  // which are in refused[full] as well, and those of listeners with on_full = "drop".
+  Count events_turned_away;
+  Count events_dropped;
   // By the journal's thread too, as they are now.
   Count dedupe_keys;
   Count dedupe_window_ms;  // how far back keys are remembered

@@ -32,59 +32,79 @@ void for_each_key(const spool::Chunk& chunk, Visit&& visit) {
 }  // namespace
 
 Journal::Turn Journal::turn(const spool::SpoolTime& now) {
-  const auto lane = spool_.lane_with_room(now);
-  if (!lane) return Turn::spool_full;
+  const auto lane = stages_.spool.lane_with_room(now);
+  if (!lane) return {Result::spool_full};
 
   std::vector<spool::Chunk> chunks;
+  std::vector<Share> shares;
   std::size_t taken_bytes = 0;
-  std::size_t taken_chunks = 0;
   std::uint64_t events = 0;
   spool::Chunk chunk;
-  while (taken_bytes < kTakenBytesMax && taken_chunks < kTakenChunksMax && queue_.pop(chunk)) {
-    ++taken_chunks;
+  Origin origin;
+  while (taken_bytes < kTakenBytesMax && shares.size() < kTakenChunksMax &&
+         stages_.queue.pop(chunk, origin)) {
     taken_bytes += chunk.bytes().size();
-    admit(chunk, now);
+    const std::uint64_t duplicates = admit(chunk, now);
+    shares.push_back({std::move(origin), chunk.count(), duplicates});
     if (chunk.empty()) continue;
     events += chunk.count();
     chunks.push_back(std::move(chunk));
   }
-  if (taken_chunks == 0) dedupe_.expire(now.steady_ms);
-  counters_.dedupe_keys.store(dedupe_.keys(), std::memory_order_relaxed);
-  counters_.dedupe_window_ms.store(
-      static_cast<std::uint64_t>(dedupe_.effective_window_ms(now.steady_ms)),
-      std::memory_order_relaxed);
-  if (taken_chunks == 0) return Turn::queue_empty;
-  if (!chunks.empty()) {
-    if (!spool_.append(*lane, chunks, {}, now)) std::abort();  // only a disk says no
-    add(counters_.events_journaled, events);
+  if (shares.empty()) {
+    stages_.dedupe.expire(now.steady_ms);
+    stages_.spool.tend(now);
   }
-  return Turn::worked;
+  stages_.counters.dedupe_keys.store(stages_.dedupe.keys(), std::memory_order_relaxed);
+  stages_.counters.dedupe_window_ms.store(
+      static_cast<std::uint64_t>(stages_.dedupe.effective_window_ms(now.steady_ms)),
+      std::memory_order_relaxed);
+  if (shares.empty()) return {Result::queue_empty};
+  BlockEnd end{*lane, {}};
+  if (!chunks.empty()) {
+    const auto position = stages_.spool.append(*lane, chunks, {}, now);
+    if (!position) std::abort();  // only a disk says no
+    end.position = *position;
+    add(stages_.counters.events_journaled, events);
+  }
+  for (const Share& share : shares) settle(share, end);
+  return {Result::worked};
+}
+
+void Journal::settle(const Share& share, const BlockEnd& end) {
+  const Origin& origin = share.origin;
+  if (!origin.ledger) return;
+  origin.ledger->durable(origin.ticket, share.stored, share.duplicates);
+  if (origin.ledger->stage() != AckStage::committed) return;
+  const std::span<const BlockEnd> ends{&end, share.stored == 0 ? 0u : 1u};
+  stages_.commits.watch(ends, origin.ledger, origin.ticket);
 }
 
 // The window's table is far larger than the cache: asked for one by one, each key would wait for
 // its bucket and then for the entry that it leads to. Two passes ahead fetch both for all of a
 // chunk.
-void Journal::admit(spool::Chunk& chunk, const spool::SpoolTime& now) {
-  for_each_key(chunk, [&](const DedupeHash& hash) { dedupe_.prefetch_bucket(hash); });
-  for_each_key(chunk, [&](const DedupeHash& hash) { dedupe_.prefetch_entry(hash); });
+std::uint64_t Journal::admit(spool::Chunk& chunk, const spool::SpoolTime& now) {
+  const std::uint64_t offered = chunk.count();
+  for_each_key(chunk, [&](const DedupeHash& hash) { stages_.dedupe.prefetch_bucket(hash); });
+  for_each_key(chunk, [&](const DedupeHash& hash) { stages_.dedupe.prefetch_entry(hash); });
   chunk.retain([&](spool::RecordHeader& header, std::span<spool::FieldSpan> fields) {
     return admit_event(header, fields, now);
   });
+  return offered - chunk.count();
 }
 
 // False for a duplicate.
 bool Journal::admit_event(spool::RecordHeader& header, std::span<spool::FieldSpan> fields,
                           const spool::SpoolTime& now) {
   if (has_key(header)) {
-    switch (dedupe_.insert(key_of(header), now.steady_ms)) {
+    switch (stages_.dedupe.insert(key_of(header), now.steady_ms)) {
       case DedupeWindow::Outcome::fresh:
         break;
       case DedupeWindow::Outcome::duplicate:
-        add(counters_.duplicates, 1);
+        add(stages_.counters.duplicates, 1);
         return false;
       case DedupeWindow::Outcome::conflict:
         if ((header.flags & spool::kHasIdKey) == 0) break;  // two keys whose hashes share a half
-        add(counters_.id_conflicts, 1);
+        add(stages_.counters.id_conflicts, 1);
         header.flags = static_cast<std::uint8_t>(header.flags & ~spool::kHasId);
         for (spool::FieldSpan& field : fields) {
           if (field.field == static_cast<std::uint32_t>(spool::Field::id_member)) {
@@ -94,7 +114,7 @@ bool Journal::admit_event(spool::RecordHeader& header, std::span<spool::FieldSpa
         break;
     }
   }
-  if ((header.flags & spool::kHasId) == 0) header.id = ids_.next(now.unix_us);
+  if ((header.flags & spool::kHasId) == 0) header.id = stages_.ids.next(now.unix_us);
   return true;
 }
 

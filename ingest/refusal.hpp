@@ -22,14 +22,15 @@ enum class Refusal {
   schema,  // a required field is missing
   misfit,  // a known field of the wrong type, under misfit = "reject"
   dedupe_key,
+  full,  // there was no room for it, and its listener does not let producers wait
 };
-inline constexpr std::size_t kRefusalCount = 14;
+inline constexpr std::size_t kRefusalCount = 15;
 
 [[nodiscard]] constexpr std::string_view refusal_code(Refusal refusal) {
   constexpr std::array<std::string_view, kRefusalCount> kCodes = {
-      "too_long",     "bad_byte", "bad_utf8", "nul",       "syntax",
-      "not_object",   "trailing", "too_deep", "limits",    "duplicate_key",
-      "number_range", "schema",   "misfit",   "dedupe_key"};
+      "too_long",     "bad_byte", "bad_utf8", "nul",        "syntax",
+      "not_object",   "trailing", "too_deep", "limits",     "duplicate_key",
+      "number_range", "schema",   "misfit",   "dedupe_key", "full"};
   return kCodes[static_cast<std::size_t>(refusal)];
 }
 

@@ -18,9 +18,10 @@ void push_and_pop(benchmark::State& state) {
   for (std::int64_t n = 0; n < state.range(0); ++n) producers.push_back(queue.make_producer());
   std::size_t next = 0;
   for (auto _ : state) {
-    queue.push(*producers[next++ % producers.size()], spool::Chunk());
+    queue.push(*producers[next++ % producers.size()], spool::Chunk(), {});
     spool::Chunk chunk;
-    if (!queue.pop(chunk)) {
+    ingest::Origin origin;
+    if (!queue.pop(chunk, origin)) {
       state.SkipWithError("the queue lost a chunk");
       break;
     }

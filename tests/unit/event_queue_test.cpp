@@ -9,6 +9,7 @@
 #include "tests/unit/event_fixture.hpp"
 
 using sluice::ingest::EventQueue;
+using sluice::ingest::Origin;
 using sluice::spool::ByteBudget;
 using sluice::spool::Chunk;
 using sluice::tests::chunk_of;
@@ -28,14 +29,15 @@ TEST_CASE("event queue: one producer's chunks come out in order, and each push r
   EventQueue queue([&] { ++rings; });
   const auto producer = queue.make_producer();
   Chunk chunk;
-  CHECK_FALSE(queue.pop(chunk));
-  for (std::uint64_t i = 0; i < 100; ++i) queue.push(*producer, chunk_of(budget, i, 1));
+  Origin origin;
+  CHECK_FALSE(queue.pop(chunk, origin));
+  for (std::uint64_t i = 0; i < 100; ++i) queue.push(*producer, chunk_of(budget, i, 1), {});
   CHECK(rings == 100);
   for (std::uint64_t i = 0; i < 100; ++i) {
-    REQUIRE(queue.pop(chunk));
+    REQUIRE(queue.pop(chunk, origin));
     CHECK(first_number(chunk) == i);
   }
-  CHECK_FALSE(queue.pop(chunk));
+  CHECK_FALSE(queue.pop(chunk, origin));
 }
 
 TEST_CASE("event queue: a quiet producer's chunk does not wait behind a busy one's") {
@@ -45,14 +47,16 @@ TEST_CASE("event queue: a quiet producer's chunk does not wait behind a busy one
   std::vector<std::unique_ptr<EventQueue::Producer>> busy;
   for (std::uint64_t i = 0; i < kBusy; ++i) busy.push_back(queue.make_producer());
   const auto quiet = queue.make_producer();
-  for (std::uint64_t i = 0; i < 500; ++i) queue.push(*busy[i % kBusy], chunk_of(budget, i, 1));
+  for (std::uint64_t i = 0; i < 500; ++i) queue.push(*busy[i % kBusy], chunk_of(budget, i, 1), {});
 
   Chunk chunk;
+
+  Origin origin;
   for (std::uint64_t round = 0; round < 10; ++round) {
-    queue.push(*quiet, chunk_of(budget, 1'000'000 + round, 1));
+    queue.push(*quiet, chunk_of(budget, 1'000'000 + round, 1), {});
     std::uint64_t waited = 0;
     do {
-      REQUIRE(queue.pop(chunk));
+      REQUIRE(queue.pop(chunk, origin));
       ++waited;
     } while (first_number(chunk) < 1'000'000);
     CHECK(first_number(chunk) == 1'000'000 + round);
@@ -66,14 +70,15 @@ TEST_CASE("event queue: a small chunk of a quiet producer goes ahead of all busy
   std::vector<std::unique_ptr<EventQueue::Producer>> busy;
   for (std::uint64_t i = 0; i < 10; ++i) {
     busy.push_back(queue.make_producer());
-    for (int n = 0; n < 10; ++n) queue.push(*busy[i], chunk_of(budget, i, 500));
+    for (int n = 0; n < 10; ++n) queue.push(*busy[i], chunk_of(budget, i, 500), {});
   }
   const auto quiet = queue.make_producer();
   Chunk chunk;
+  Origin origin;
   for (std::uint64_t round = 0; round < 10; ++round) {
-    REQUIRE(queue.pop(chunk));
-    queue.push(*quiet, chunk_of(budget, 1'000'000 + round, 1));
-    REQUIRE(queue.pop(chunk));
+    REQUIRE(queue.pop(chunk, origin));
+    queue.push(*quiet, chunk_of(budget, 1'000'000 + round, 1), {});
+    REQUIRE(queue.pop(chunk, origin));
     CHECK(first_number(chunk) == 1'000'000 + round);
   }
 }
@@ -83,14 +88,15 @@ TEST_CASE("event queue: small and large chunks of one producer stay in order") {
   EventQueue queue([] {});
   const auto producer = queue.make_producer();
   Chunk chunk;
+  Origin origin;
   std::uint64_t pushed = 0;
   std::uint64_t popped = 0;
   for (int round = 0; round < 200; ++round) {
     for (int n = 0; n < round % 4; ++n, ++pushed) {
-      queue.push(*producer, chunk_of(budget, pushed, pushed % 3 == 0 ? 500 : 1));
+      queue.push(*producer, chunk_of(budget, pushed, pushed % 3 == 0 ? 500 : 1), {});
     }
     for (int n = 0; n < round % 3 && popped < pushed; ++n, ++popped) {
-      REQUIRE(queue.pop(chunk));
+      REQUIRE(queue.pop(chunk, origin));
       REQUIRE(first_number(chunk) == popped);
     }
   }
@@ -107,12 +113,13 @@ TEST_CASE("event queue: producers with nothing to give do not stop the turns of 
   for (std::uint64_t i = 0; i < kBusy; ++i) {
     idle.push_back(queue.make_producer());
     busy.push_back(queue.make_producer());
-    for (std::uint64_t n = 0; n < kChunks; ++n) queue.push(*busy[i], chunk_of(budget, i, 1));
+    for (std::uint64_t n = 0; n < kChunks; ++n) queue.push(*busy[i], chunk_of(budget, i, 1), {});
   }
   std::vector<std::uint64_t> taken(kBusy);
   Chunk chunk;
+  Origin origin;
   for (std::uint64_t i = 0; i < kBusy * kChunks / 2; ++i) {
-    REQUIRE(queue.pop(chunk));
+    REQUIRE(queue.pop(chunk, origin));
     ++taken[first_number(chunk)];
   }
   for (const std::uint64_t count : taken) CHECK(count > kChunks / 4);
@@ -121,9 +128,10 @@ TEST_CASE("event queue: producers with nothing to give do not stop the turns of 
 TEST_CASE("event queue: what a producer pushed outlives it") {
   ByteBudget budget(1'000'000);
   EventQueue queue([] {});
-  queue.push(*queue.make_producer(), chunk_of(budget, 7, 2));
+  queue.push(*queue.make_producer(), chunk_of(budget, 7, 2), {});
   Chunk chunk;
-  REQUIRE(queue.pop(chunk));
+  Origin origin;
+  REQUIRE(queue.pop(chunk, origin));
   CHECK(numbers_in(chunk) == std::vector<std::uint64_t>{7, 8});
 }
 
@@ -132,12 +140,13 @@ TEST_CASE("event queue: chunks give their bytes back, taken or not") {
   {
     EventQueue queue([] {});
     const auto producer = queue.make_producer();
-    for (std::uint64_t i = 0; i < 10; ++i) queue.push(*producer, chunk_of(budget, i, 1));
+    for (std::uint64_t i = 0; i < 10; ++i) queue.push(*producer, chunk_of(budget, i, 1), {});
     const std::size_t all = budget.used_bytes();
     {
       Chunk chunk;
-      REQUIRE(queue.pop(chunk));
-      REQUIRE(queue.pop(chunk));  // the first is freed here
+      Origin origin;
+      REQUIRE(queue.pop(chunk, origin));
+      REQUIRE(queue.pop(chunk, origin));  // the first is freed here
       CHECK(budget.used_bytes() == all / 10 * 9);
     }
     CHECK(budget.used_bytes() == all / 10 * 8);
@@ -154,7 +163,7 @@ TEST_CASE("event queue: two threads push while a third takes, and each one's ord
     threads.emplace_back([&, i] {
       const auto producer = queue.make_producer();
       for (std::uint64_t n = 0; n < kChunks; ++n) {
-        queue.push(*producer, chunk_of(budget, i << 32 | n, 1));
+        queue.push(*producer, chunk_of(budget, i << 32 | n, 1), {});
       }
     });
   }
@@ -162,7 +171,8 @@ TEST_CASE("event queue: two threads push while a third takes, and each one's ord
   bool in_order = true;
   for (std::uint64_t taken = 0; taken < 2 * kChunks;) {
     Chunk chunk;
-    if (!queue.pop(chunk)) {
+    Origin origin;
+    if (!queue.pop(chunk, origin)) {
       std::this_thread::yield();
       continue;
     }

@@ -58,7 +58,9 @@ struct Fixture {
   IdGenerator ids{1};
   FakeSpool spool;
   IngestCounters counters;
-  Journal journal{queue, dedupe, ids, spool, counters};
+  ProducerTable producers{100};
+  CommitWatch commits{2};
+  Journal journal{{}, {queue, dedupe, ids, spool, producers, commits, counters}};
   SpoolTime now{1'767'225'600'000'000, 5'000};
 
   // One event in a chunk of its own.
@@ -79,7 +81,7 @@ struct Fixture {
       fields.push_back(span);
     }
     chunk.append(header, fields, R"({"id":"x"})", {});
-    queue.push(*producer, std::move(chunk));
+    queue.push(*producer, std::move(chunk), {});
   }
 };
 
@@ -87,16 +89,16 @@ struct Fixture {
 
 TEST_CASE("journal: an empty queue gives an empty turn") {
   Fixture f;
-  CHECK(f.journal.turn(f.now) == Journal::Turn::queue_empty);
+  CHECK(f.journal.turn(f.now).result == Journal::Result::queue_empty);
   CHECK(f.spool.blocks.empty());
 }
 
 TEST_CASE("journal: events without an id get one each, in their order") {
   Fixture f;
-  f.queue.push(*f.producer, chunk_of(f.budget, 1, 3));
-  f.queue.push(*f.producer, chunk_of(f.budget, 4, 2));
-  CHECK(f.journal.turn(f.now) == Journal::Turn::worked);
-  CHECK(f.journal.turn(f.now) == Journal::Turn::queue_empty);
+  f.queue.push(*f.producer, chunk_of(f.budget, 1, 3), {});
+  f.queue.push(*f.producer, chunk_of(f.budget, 4, 2), {});
+  CHECK(f.journal.turn(f.now).result == Journal::Result::worked);
+  CHECK(f.journal.turn(f.now).result == Journal::Result::queue_empty);
   REQUIRE(f.spool.blocks.size() == 1);
   const auto events = f.spool.events();
   REQUIRE(events.size() == 5);
@@ -112,7 +114,7 @@ TEST_CASE("journal: a producer's id stays") {
   Fixture f;
   const Uuid id = sluice::tests::numbered_id(77);
   f.push(kHasId | kHasIdKey, {1, 2}, id);
-  CHECK(f.journal.turn(f.now) == Journal::Turn::worked);
+  CHECK(f.journal.turn(f.now).result == Journal::Result::worked);
   CHECK(f.spool.events().at(0).header().id == id);
   CHECK(f.spool.events().at(0).fields()[0].field == static_cast<unsigned>(Field::id_member));
 }
@@ -123,18 +125,19 @@ TEST_CASE("journal: a duplicate is dropped and counted, after its window it is n
   f.push(kHasDedupeKey, {1, 2});
   f.push(0, {1, 2});
   f.push(0, {1, 2});
-  CHECK(f.journal.turn(f.now) == Journal::Turn::worked);
+  CHECK(f.journal.turn(f.now).result == Journal::Result::worked);
   CHECK(f.spool.events().size() == 3);  // events without a key are never duplicates
   CHECK(f.counters.duplicates == 1);
   CHECK(f.counters.events_journaled == 3);
   CHECK(f.counters.dedupe_keys == 1);
 
   f.push(kHasDedupeKey, {1, 2});
-  CHECK(f.journal.turn(f.now) == Journal::Turn::worked);  // nothing but a duplicate: no block
+  CHECK(f.journal.turn(f.now).result ==
+        Journal::Result::worked);  // nothing but a duplicate: no block
   CHECK(f.spool.blocks.size() == 1);
   f.now.steady_ms += 1'001;
   f.push(kHasDedupeKey, {1, 2});
-  CHECK(f.journal.turn(f.now) == Journal::Turn::worked);
+  CHECK(f.journal.turn(f.now).result == Journal::Result::worked);
   CHECK(f.spool.blocks.size() == 2);
   CHECK(f.counters.duplicates == 2);
 }
@@ -145,7 +148,7 @@ TEST_CASE("journal: an id that was used for another line goes to extra, and a ne
   f.push(kHasId | kHasIdKey, {1, 2}, id);
   f.push(kHasId | kHasIdKey, {1, 3}, id);
   f.push(kHasId | kHasIdKey, {1, 3}, id);  // the second line again
-  CHECK(f.journal.turn(f.now) == Journal::Turn::worked);
+  CHECK(f.journal.turn(f.now).result == Journal::Result::worked);
   const auto events = f.spool.events();
   REQUIRE(events.size() == 2);
   CHECK(events[0].header().id == id);
@@ -163,7 +166,7 @@ TEST_CASE("journal: dedupe keys that share half a hash are no conflict") {
   Fixture f;
   f.push(kHasDedupeKey | kHasId, {1, 2}, sluice::tests::numbered_id(1));
   f.push(kHasDedupeKey | kHasId, {1, 3}, sluice::tests::numbered_id(2));
-  CHECK(f.journal.turn(f.now) == Journal::Turn::worked);
+  CHECK(f.journal.turn(f.now).result == Journal::Result::worked);
   const auto events = f.spool.events();
   REQUIRE(events.size() == 2);
   CHECK(events[1].header().id == sluice::tests::numbered_id(2));
@@ -174,10 +177,10 @@ TEST_CASE("journal: a full spool takes nothing from the queue") {
   Fixture f;
   f.push(kHasDedupeKey, {1, 2});
   f.spool.full = true;
-  CHECK(f.journal.turn(f.now) == Journal::Turn::spool_full);
+  CHECK(f.journal.turn(f.now).result == Journal::Result::spool_full);
   CHECK(f.counters.dedupe_keys == 0);
   f.spool.full = false;
-  CHECK(f.journal.turn(f.now) == Journal::Turn::worked);
+  CHECK(f.journal.turn(f.now).result == Journal::Result::worked);
   CHECK(f.spool.events().size() == 1);
   CHECK(f.counters.duplicates == 0);
 }
@@ -186,10 +189,10 @@ TEST_CASE("journal: a block closes at its size, and nothing is left behind") {
   Fixture f;
   constexpr std::uint64_t kChunks = 10;
   for (std::uint64_t i = 0; i < kChunks; ++i) {
-    f.queue.push(*f.producer, chunk_of(f.budget, i * 1000, 1000));  // about 88 KB each
+    f.queue.push(*f.producer, chunk_of(f.budget, i * 1000, 1000), {});  // about 88 KB each
   }
   int turns = 0;
-  while (f.journal.turn(f.now) == Journal::Turn::worked) ++turns;
+  while (f.journal.turn(f.now).result == Journal::Result::worked) ++turns;
   CHECK(turns > 2);
   CHECK(f.spool.events().size() == 1000 * kChunks);
   for (const auto& chunks : f.spool.blocks) CHECK(chunks.size() <= 4);
@@ -199,7 +202,7 @@ TEST_CASE("journal: a flood of duplicates does not make a turn endless") {
   Fixture f;
   for (int i = 0; i < 5'000; ++i) f.push(kHasDedupeKey, {1, 2});
   int turns = 0;
-  while (f.journal.turn(f.now) == Journal::Turn::worked) ++turns;
+  while (f.journal.turn(f.now).result == Journal::Result::worked) ++turns;
   CHECK(turns > 2);
   CHECK(f.spool.events().size() == 1);
   CHECK(f.counters.duplicates == 4'999);

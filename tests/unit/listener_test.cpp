@@ -127,7 +127,8 @@ class Bench final {
   // Takes everything off the queue; the events' lines are appended to `lines`.
   void take(std::vector<std::string>& lines) {
     spool::Chunk chunk;
-    while (queue_.pop(chunk)) {
+    ingest::Origin origin;
+    while (queue_.pop(chunk, origin)) {
       for (std::size_t at = 0; at < chunk.bytes().size();) {
         const spool::EventView event(chunk.bytes().data() + at);
         lines.emplace_back(event.line());
