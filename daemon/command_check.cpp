@@ -4,16 +4,23 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <boost/asio/io_context.hpp>
 #include <filesystem>
 #include <memory>
+#include <optional>
+#include <system_error>
 #include <variant>
 
 #include "config/memory_budget.hpp"
 #include "config/model.hpp"
 #include "config/units.hpp"
 #include "daemon/blocking_postgres.hpp"
+#include "daemon/disk_probe.hpp"
 #include "daemon/exit_code.hpp"
+#include "daemon/file_lock.hpp"
+#include "daemon/http_server.hpp"
 #include "daemon/unix_address.hpp"
+#include "ingest/socket_address.hpp"
 #include "sink/postgres_database.hpp"
 #include "sink/route.hpp"
 
@@ -27,6 +34,11 @@ constexpr std::chrono::seconds kQueryTimeout{15};
 class Findings final {
  public:
   void good(const std::string& what) { fmt::print("  ok    {}\n", what); }
+
+  // Worth knowing, and no reason to fail.
+  void note(const std::string& what, const std::string& next_step) {
+    fmt::print("  note  {}\n        -> {}\n", what, next_step);
+  }
 
   void bad(const std::string& what, const std::string& next_step, ExitCode code) {
     fmt::print("  WRONG {}\n        -> {}\n", what, next_step);
@@ -48,27 +60,155 @@ void print_budget(const config::Settings& settings) {
              static_cast<double>(config::memory_budget_bytes(settings)) / (1 << 20));
 }
 
-void check_socket(const config::Settings& settings, Findings& findings) {
-  const std::string& path = settings.ingest.socket;
-  if (path.empty()) return findings.good("no Unix socket is asked for");
+// Where a daemon runs with these settings, its places are taken, and that is as it should be.
+bool daemon_is_running(const config::Settings& settings) {
+  if (settings.spool.on_disk() && is_locked(settings.spool.dir + "/LOCK")) return true;
+  return !settings.ingest.socket.empty() && is_locked(settings.ingest.socket + ".lock");
+}
+
+void check_unix_socket(const std::string& path, const std::string& group, Findings& findings) {
   if (path.size() > kUnixPathBytesMax)
     return findings.bad(fmt::format("{} has {} bytes", path, path.size()),
-                        fmt::format("give ingest.socket a path of at most {}", kUnixPathBytesMax),
+                        fmt::format("give the socket a path of at most {}", kUnixPathBytesMax),
                         kExitConfig);
   const std::filesystem::path parent = std::filesystem::absolute(path).parent_path();
   std::error_code error;
   if (!std::filesystem::is_directory(parent, error))
     return findings.bad(parent.string() + " is not a directory",
-                        "make it, or set ingest.socket to another place", kExitConfig);
+                        "make it, or set the socket to another place", kExitConfig);
   if (::access(parent.c_str(), W_OK | X_OK) != 0)
     return findings.bad("this user cannot make a socket in " + parent.string(),
-                        "run as the daemon's user, or set ingest.socket to another place",
+                        "run as the daemon's user, or set the socket to another place",
                         kExitConfig);
+  const auto status = std::filesystem::symlink_status(path, error);
+  if (std::filesystem::exists(status) && !std::filesystem::is_socket(status))
+    return findings.bad(path + " exists and is no socket", "remove it, or choose another path",
+                        kExitConfig);
+  if (!group.empty() && !ingest::find_group(group))
+    return findings.bad("there is no group '" + group + "'",
+                        "create it, or change the socket's group", kExitConfig);
   findings.good("a socket can be made at " + path);
+}
+
+void check_tcp_socket(const std::string& address, bool running, Findings& findings) {
+  try {
+    findings.good("events can be taken on " + ingest::listen_tcp(address).name());
+  } catch (const ingest::SocketError& error) {
+    const bool in_use = error.kind() == ingest::SocketError::Kind::in_use;
+    if (in_use && running) return findings.good("the running daemon listens on " + address);
+    const bool wrong = error.kind() == ingest::SocketError::Kind::configuration;
+    findings.bad(error.what(), "an address that is free, such as 127.0.0.1:9465",
+                 wrong ? kExitConfig : kExitUnavailable);
+  }
+}
+
+void check_sockets(const config::Settings& settings, bool running, Findings& findings) {
+  const auto& ingest = settings.ingest;
+  if (!ingest.socket.empty()) check_unix_socket(ingest.socket, ingest.socket_group, findings);
+  if (!ingest.tcp.empty()) check_tcp_socket(ingest.tcp, running, findings);
+  for (const config::Settings::Listener& listener : settings.listeners) {
+    if (!listener.socket.empty())
+      check_unix_socket(listener.socket, listener.socket_group, findings);
+    if (!listener.tcp.empty()) check_tcp_socket(listener.tcp, running, findings);
+  }
+  if (ingest.socket.empty() && ingest.tcp.empty() && settings.listeners.empty())
+    findings.good("none is asked for: systemd hands one over");
+}
+
+void check_metrics(const config::Settings& settings, bool running, Findings& findings) {
+  const std::string& listen = settings.metrics.listen;
+  if (listen.empty()) return findings.good("none are asked for");
+  try {
+    boost::asio::io_context io;
+    const HttpServer server(io, listen, {});
+    findings.good("they can be served on " + server.address());
+  } catch (const HttpAddressError& error) {
+    findings.bad(error.what(), "mend metrics.listen", kExitConfig);
+  } catch (const std::runtime_error& error) {
+    if (running) return findings.good("the running daemon serves them on " + listen);
+    findings.bad(error.what(), "an address of this machine that is free", kExitUnavailable);
+  }
+}
+
+double milliseconds_of(std::chrono::microseconds time) {
+  return std::chrono::duration<double, std::milli>(time).count();
+}
+
+// Of the spool's own files, as far as this user may look.
+std::uint64_t bytes_in(const std::filesystem::path& directory) {
+  std::uint64_t bytes = 0;
+  std::error_code error;
+  for (std::filesystem::recursive_directory_iterator at(directory, error), end; !error && at != end;
+       at.increment(error)) {
+    std::error_code not_now;
+    const auto size = at->is_regular_file(not_now) ? at->file_size(not_now) : 0;
+    if (!not_now) bytes += size;
+  }
+  return bytes;
+}
+
+void check_disk(const config::Settings& settings, const std::filesystem::path& directory,
+                Findings& findings) {
+  const std::uint64_t used = bytes_in(settings.spool.dir);
+  const std::uint64_t most = settings.spool.bytes_max;
+  const std::uint64_t free = free_bytes(directory);
+  if (used < most && free < most - used)
+    findings.note(fmt::format("{} has {:.1f} GiB left, and the spool may want {:.1f} GiB more",
+                              directory.string(), static_cast<double>(free) / (1ULL << 30),
+                              static_cast<double>(most - used) / (1ULL << 30)),
+                  "make room, or lower spool.bytes_max: a full disk makes producers wait");
+  const SyncTimes syncs = measure_syncs(directory);
+  findings.good(fmt::format("it syncs 4 KiB in {:.2f} ms (median), {:.2f} ms (p99)",
+                            milliseconds_of(syncs.median), milliseconds_of(syncs.p99)));
+  if (settings.spool.durability == "power")
+    findings.good(
+        fmt::format("so one producer that waits for each ack gets about {:.0f} acks a second",
+                    1000.0 / std::max(milliseconds_of(syncs.median), 0.001)));
+  if (const auto caveat = storage_caveat(directory); !caveat.empty())
+    findings.note(fmt::format("{}: {}", directory.string(), caveat),
+                  "set spool.dir to a directory on a local disk");
+}
+
+std::string durability_sentence(const config::Settings& settings) {
+  const std::string& durability = settings.spool.durability;
+  if (durability == "power") return "an acked event survives the loss of power";
+  if (durability == "process") return "an acked event survives the daemon, not the loss of power";
+  return "events that Postgres does not have yet are lost with the daemon";
+}
+
+void check_spool(const config::Settings& settings, bool running, Findings& findings) {
+  findings.good(fmt::format("durability \"{}\": {}", settings.spool.durability,
+                            durability_sentence(settings)));
+  if (!settings.spool.on_disk()) return;
+  std::filesystem::path directory = std::filesystem::absolute(settings.spool.dir);
+  std::error_code error;
+  const auto status = std::filesystem::status(directory, error);
+  if (std::filesystem::exists(status) && !std::filesystem::is_directory(status))
+    return findings.bad(directory.string() + " is not a directory",
+                        "remove it, or set spool.dir to another place", kExitConfig);
+  const bool there = std::filesystem::exists(status);
+  if (!there) directory = directory.parent_path();
+  if (::access(directory.c_str(), R_OK | W_OK | X_OK) != 0)
+    return findings.bad(fmt::format("this user cannot write in {}", directory.string()),
+                        "run as the daemon's user, make the directory and give it to that user, or "
+                        "set spool.dir to another place",
+                        kExitConfig);
+  findings.good(settings.spool.dir + (there ? " can be written" : " can be made") +
+                (running ? "; a daemon is running on it" : ""));
+  try {
+    check_disk(settings, directory, findings);
+  } catch (const std::system_error& failure) {
+    findings.bad(failure.what(), "look at the disk: is it full, or broken?", kExitUnavailable);
+  }
 }
 
 // The server that answered, or none.
 std::unique_ptr<BlockingPostgres> connect(const config::Settings& settings, Findings& findings) {
+  if (const std::string problem = sink::dsn_problem(settings.postgres.dsn); !problem.empty()) {
+    findings.bad("postgres.dsn is no connection string: " + problem,
+                 "write it as \"host=db1 dbname=agents user=sluice\", or as a URI", kExitConfig);
+    return nullptr;
+  }
   try {
     return std::make_unique<BlockingPostgres>(settings.postgres.dsn);
   } catch (const PostgresError& error) {
@@ -213,8 +353,13 @@ int run_check(const config::Settings& settings, const std::string& source) {
   Findings findings;
   fmt::print("settings: {}\n", source);
   print_budget(settings);
-  fmt::print("socket:\n");
-  check_socket(settings, findings);
+  const bool running = daemon_is_running(settings);
+  fmt::print("sockets:\n");
+  check_sockets(settings, running, findings);
+  fmt::print("spool:\n");
+  check_spool(settings, running, findings);
+  fmt::print("metrics:\n");
+  check_metrics(settings, running, findings);
   fmt::print("postgres:\n");
   try {
     if (const auto postgres = connect(settings, findings)) {

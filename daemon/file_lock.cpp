@@ -9,6 +9,14 @@
 
 namespace sluice::daemon {
 
+bool is_locked(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const bool locked = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  close(fd);
+  return locked;
+}
+
 FileLock::FileLock(const std::string& path, const std::string& what)
     : fd_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)) {
   if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "cannot open " + path);

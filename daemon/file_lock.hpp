@@ -12,6 +12,9 @@ class LockedError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// True if a process holds the lock of this file. False too where there is no such file.
+[[nodiscard]] bool is_locked(const std::string& path);
+
 // Held until destruction.
 class FileLock final {
  public:

@@ -11,6 +11,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <charconv>
 #include <set>
 #include <stdexcept>
 #include <string_view>
@@ -117,11 +118,20 @@ Response refusal(http::status status, std::string_view reason) {
   return response;
 }
 
+bool is_port(std::string_view text) {
+  std::uint16_t port = 0;
+  const char* const text_end = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), text_end, port);
+  return error == std::errc() && end == text_end;
+}
+
 // "host:port" or "[host]:port".
 std::pair<std::string, std::string> split_address(const std::string& listen) {
   const std::size_t colon = listen.rfind(':');
-  if (colon == std::string::npos || colon == 0 || colon + 1 == listen.size()) {
-    throw std::runtime_error("metrics.listen \"" + listen + "\" is not host:port");
+  if (colon == std::string::npos || colon == 0 ||
+      !is_port(std::string_view(listen).substr(colon + 1))) {
+    throw HttpAddressError("metrics.listen \"" + listen +
+                           "\" is not host:port; write an address such as 127.0.0.1:9464");
   }
   std::string host = listen.substr(0, colon);
   if (host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);

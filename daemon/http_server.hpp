@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,12 @@ struct HttpLimits {
   std::chrono::milliseconds request_timeout{10'000};
 };
 
+// What was to be listened on is no address: a person must change it.
+class HttpAddressError final : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 // HTTP/1.1 with keep-alive; GET and HEAD only, a body is never read. One slow client costs others
 // nothing but its place among connections_max, and that not for long.
 //
@@ -39,7 +46,8 @@ class HttpServer final {
  public:
   // `listen`: "host:port" ("[::1]:9464" for IPv6), port 0 for one that the kernel picks.
   // The io_context outlives the server.
-  // Throws std::runtime_error with `listen` in its message when it cannot listen there.
+  // Throws HttpAddressError when `listen` is no address, std::runtime_error when it cannot listen
+  // there, each with `listen` in its message.
   HttpServer(boost::asio::io_context& io, const std::string& listen, HttpPages pages,
              HttpLimits limits = {});
   HttpServer(const HttpServer&) = delete;

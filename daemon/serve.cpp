@@ -7,6 +7,7 @@
 #include <csignal>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -26,6 +27,7 @@
 #include "daemon/sd_notify.hpp"
 #include "daemon/version.hpp"
 #include "ingest/socket_address.hpp"
+#include "sink/postgres_session.hpp"
 
 namespace sluice::daemon {
 namespace {
@@ -39,6 +41,11 @@ constexpr milliseconds kLookInterval{5'000};
 constexpr milliseconds kPatience{30'000};
 // Signals that come so soon after the first do not mean more than it.
 constexpr milliseconds kSameSignal{500};
+
+class WrongSetting final : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
 
 // Taken before anything else is opened, so that a second daemon changes nothing. None for sockets
 // that the service manager opened: it sees to it that there is one daemon.
@@ -78,6 +85,14 @@ int exit_code_of(ingest::SocketError::Kind kind) {
       return kExitUnavailable;
   }
   std::abort();
+}
+
+// A connection string that can never work is no reason to wait for Postgres.
+void check_dsn(const config::Settings& settings) {
+  const std::string problem = sink::dsn_problem(settings.postgres.dsn);
+  if (problem.empty()) return;
+  throw WrongSetting("postgres.dsn is no connection string: " + problem +
+                     "; write it as \"host=db1 dbname=agents user=sluice\", or as a URI");
 }
 
 // The daemon while it runs: the pipeline has its own threads; signals, pages and the watchdog are
@@ -137,7 +152,14 @@ class Server {
 
   std::string status_line() const {
     return std::to_string(lane_metrics_.events_committed()) + " events committed, " +
-           std::to_string(pipeline_.events_in_memory()) + " in memory";
+           std::to_string(pipeline_.events_in_memory()) + " in memory" + held_text();
+  }
+
+  std::string held_text() const {
+    const std::size_t held = lane_metrics_.lanes_in(sink::LaneState::held);
+    if (held == 0) return "";
+    return "; " + std::to_string(held) + " of " + std::to_string(settings_.postgres.lanes) +
+           " lanes are held: the log says what to mend";
   }
 
   void wait_for_signal() {
@@ -236,6 +258,7 @@ int run_serve(const config::Settings& settings) {
   log_options.format = log_format(settings.log.format);
   Log log(std::move(log_options));
   try {
+    check_dsn(settings);
     return Server(settings, log).run();
   } catch (const LockedError& error) {
     log.error(error.what());
@@ -243,6 +266,12 @@ int run_serve(const config::Settings& settings) {
   } catch (const ingest::SocketError& error) {
     log.error(error.what());
     return exit_code_of(error.kind());
+  } catch (const WrongSetting& error) {
+    log.error(error.what());
+    return kExitConfig;
+  } catch (const HttpAddressError& error) {
+    log.error(error.what());
+    return kExitConfig;
   } catch (const std::exception& error) {
     log.error(error.what());
     return kExitUnavailable;

@@ -138,11 +138,7 @@ void check_replaceable(const std::string& path) {
 }
 
 gid_t group_id(const std::string& name) {
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): called while the process has one thread
-  if (const group* entry = ::getgrnam(name.c_str())) return entry->gr_gid;
-  gid_t id = 0;
-  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), id);
-  if (error == std::errc() && end == name.data() + name.size()) return id;
+  if (const auto id = find_group(name)) return *id;
   throw SocketError(Kind::configuration,
                     "there is no group '" + name + "'; create it or change the socket's group");
 }
@@ -238,6 +234,15 @@ int socket_option(int fd, int option) {
 }
 
 }  // namespace
+
+std::optional<gid_t> find_group(const std::string& name) {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): called while the process has one thread
+  if (const group* entry = ::getgrnam(name.c_str())) return entry->gr_gid;
+  gid_t id = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), id);
+  if (error == std::errc() && end == name.data() + name.size()) return id;
+  return std::nullopt;
+}
 
 ListeningSocket::ListeningSocket(int fd, bool adopted, std::string name)
     : fd_(fd), adopted_(adopted), name_(std::move(name)) {}

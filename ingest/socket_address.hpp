@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -62,6 +63,9 @@ struct UnixSocketOptions {
   mode_t mode = 0660;
   std::string group;  // empty: as the process has it
 };
+
+// The id of a group by its name or number. None: there is no such group.
+[[nodiscard]] std::optional<gid_t> find_group(const std::string& name);
 
 // Listens on a Unix path; what a process that has gone left there is replaced. The file appears
 // under its name only when it has its mode and group and takes connections. REQUIRES: the caller

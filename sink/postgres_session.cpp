@@ -101,7 +101,29 @@ bool is_ready(const IoWait& wait) {
   return poll(&descriptor, 1, 0) > 0;
 }
 
+// libpq quotes what it stumbled over, which may be a piece of a password.
+std::string without_quotes(std::string_view text) {
+  if (text.starts_with("missing \"=\" after ")) return "a word without \"=\"";
+  return one_line(text.substr(0, text.find_first_of("\"\n")));
+}
+
 }  // namespace
+
+std::string dsn_problem(const std::string& dsn) {
+  // Anything else is the name of a database to libpq.
+  const bool is_parsed = dsn.find('=') != std::string::npos || dsn.starts_with("postgres://") ||
+                         dsn.starts_with("postgresql://");
+  if (!is_parsed) return {};
+  char* message = nullptr;
+  PQconninfoOption* const options = PQconninfoParse(dsn.c_str(), &message);
+  if (options != nullptr) {
+    PQconninfoFree(options);
+    return {};
+  }
+  const std::string problem = message == nullptr ? "out of memory" : without_quotes(message);
+  PQfreemem(message);
+  return problem;
+}
 
 void PostgresSession::CloseConnection::operator()(pg_conn* connection) const {
   PQfinish(connection);

@@ -22,6 +22,10 @@ struct Statement {
   std::vector<std::vector<std::optional<std::string>>> rows;  // what it returned, as text
 };
 
+// Why libpq cannot make sense of a connection string; empty: it can. Never repeats the string's
+// values.
+[[nodiscard]] std::string dsn_problem(const std::string& dsn);
+
 // Simple query protocol only and no state of the session's own, so that a pooler in transaction
 // mode may stand between.
 //

@@ -108,9 +108,16 @@ class Send(SluiceTest):
 class Check(SluiceTest):
     cluster_settings = {"fsync": "on"}
 
-    def check(self, dsn):
-        answer = run_sluice("check", env={"SLUICE_POSTGRES_DSN": dsn,
-                                          "SLUICE_INGEST_SOCKET": "/tmp/sluice-check.sock"})
+    def check(self, dsn, **settings):
+        """`settings`: such as metrics_listen="127.0.0.1:9464"."""
+        directory = tempfile.mkdtemp(prefix="sluice-c-", dir="/tmp")
+        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
+        env = {"SLUICE_POSTGRES_DSN": dsn,
+               "SLUICE_INGEST_SOCKET": os.path.join(directory, "events.sock"),
+               "SLUICE_SPOOL_DIR": os.path.join(directory, "spool"),
+               "SLUICE_METRICS_LISTEN": f"127.0.0.1:{free_port()}"}
+        env.update({f"SLUICE_{name.upper()}": value for name, value in settings.items()})
+        answer = run_sluice("check", env=env)
         return answer.returncode, answer.stdout + answer.stderr
 
     def test_all_is_well(self):
@@ -131,6 +138,40 @@ class Check(SluiceTest):
     def test_no_server_ends_with_69(self):
         code, told = self.check("host=/tmp/no-such-directory")
         self.assertEqual(code, 69, told)
+
+    def test_places_that_cannot_be_listened_on_are_found(self):
+        with tempfile.TemporaryDirectory(prefix="sluice-c-", dir="/tmp") as directory:
+            plain = os.path.join(directory, "plain")
+            with open(plain, "w") as file:
+                file.write("precious")
+            for settings, code, needle in (
+                    ({"metrics_listen": "9464"}, 78, "host:port"),
+                    ({"metrics_listen": "192.0.2.1:9464"}, 69, "192.0.2.1:9464"),
+                    ({"ingest_tcp": "127.0.0.1"}, 78, "no TCP address"),
+                    ({"ingest_tcp": "0.0.0.0:9465"}, 78, "not loopback"),
+                    ({"ingest_socket_group": "no-such-group"}, 78, "no-such-group"),
+                    ({"ingest_socket": plain}, 78, "is no socket"),
+                    ({"ingest_socket": "/tmp/no-such-directory/s"}, 78, "no-such-directory")):
+                with self.subTest(settings):
+                    found, told = self.check(self.dsn(), **settings)
+                    self.assertEqual(found, code, told)
+                    self.assertIn(needle, told)
+            with open(plain) as file:
+                self.assertEqual(file.read(), "precious")
+
+    def test_a_running_daemon_is_no_fault(self):
+        daemon = self.start_daemon()
+        found, told = self.check(self.dsn(), ingest_socket=daemon.socket_path,
+                                 metrics_listen=f"127.0.0.1:{daemon.metrics_port}")
+        self.assertEqual(found, 0, told)
+
+    def test_a_connection_string_that_is_none_is_found_and_not_repeated(self):
+        for dsn in ("host=/tmp hunter2", "host=/tmp hunter2=x", "postgres://u:hunter2@[::1/db"):
+            with self.subTest(dsn):
+                found, told = self.check(dsn)
+                self.assertEqual(found, 78, told)
+                self.assertIn("postgres.dsn", told)
+                self.assertNotIn("hunter2", told)
 
     def test_a_password_in_the_file_is_refused(self):
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:

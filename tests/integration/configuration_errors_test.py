@@ -159,6 +159,7 @@ class ConfigurationErrors(SluiceTest):
         self.assertEqual(case.daemon.page("/readyz")[0], 200)
         if case.name != "read-only server":
             self.assertEqual(case.daemon.lanes("held"), 1, case.daemon.metrics())
+            self.assertIn("1 of 1 lanes are held", case.daemon.page("/")[1])
 
     def lines_about(self, case):
         """The lines of the log that say what is wrong."""

@@ -106,6 +106,16 @@ class Shutdown(SluiceTest):
         self.assertIn("line_bytes_max", daemon.log_text())
         self.assertRegex(daemon.log_text(), r"sluice\.toml:\d+")
 
+    def test_addresses_that_are_none_end_with_78(self):
+        for section, key, value in (("metrics", "listen", "9464"), ("ingest", "tcp", "127.0.0.1"),
+                                    ("postgres", "dsn", "host=/tmp hunter2")):
+            with self.subTest(section):
+                daemon = SluiceDaemon(self.dsn(), {section: {key: value}})
+                self.addCleanup(daemon.close)
+                daemon.spawn()
+                self.assertEqual(daemon.wait(), BAD_CONFIG, daemon.log_text())
+                self.assertNotIn("hunter2", daemon.log_text())
+
     def test_a_spool_on_disk_is_not_promised(self):
         daemon = SluiceDaemon(self.dsn(), {"spool": {"durability": "power"}})
         self.addCleanup(daemon.close)

@@ -218,6 +218,10 @@ TEST_CASE("http server: an address that cannot be listened on is named in the er
   const auto start = [&](const std::string& listen) { HttpServer(io, listen, {}); };
   CHECK_THROWS_WITH(start("127.0.0.1"), Catch::Contains("metrics.listen \"127.0.0.1\""));
   CHECK_THROWS_WITH(start("127.0.0.1:metrics"), Catch::Contains("127.0.0.1:metrics"));
+  for (const char* listen : {"9464", ":9464", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:+1"}) {
+    INFO(listen);
+    CHECK_THROWS_AS(start(listen), HttpAddressError);
+  }
   CHECK_THROWS_WITH(start("192.0.2.1:0"), Catch::Contains("192.0.2.1:0"));
   HttpServer taken(io, "127.0.0.1:0", {});
   CHECK_THROWS_WITH(start(taken.address()), Catch::Contains("in use"));
