@@ -65,23 +65,25 @@ class MemorySpool::Lane final : public SpoolReader {
     return result;
   }
 
-  void release(const Position& upto) override {
+  std::uint64_t release(const Position& upto) override {
     std::vector<BlockPtr> freed;  // after the lock: freeing calls the budget's on_room
+    std::uint64_t events = 0;
     bool room_again = false;
     {
       const std::lock_guard lock(mutex_);
-      release_locked(upto, freed);
+      events = release_locked(upto, freed);
       room_again = must_tell_of_room();
     }
     callbacks_.on_released(index_, upto);
     if (room_again) callbacks_.on_room();
+    return events;
   }
 
   // What is released is gone, so nothing is kept to be confirmed or sent again.
   void confirm(const Uuid&) override {}
   std::vector<Position> delivered() const override { return {}; }
-  void rewind(const Position&) override {}
-  void quarantine(const Uuid&) override {}
+  std::uint64_t rewind(const Position&) override { return 0; }
+  std::uint64_t quarantine(const Uuid&) override { return 0; }
 
   std::optional<std::int64_t> oldest_received_us() const {
     const std::lock_guard lock(mutex_);
@@ -147,11 +149,12 @@ class MemorySpool::Lane final : public SpoolReader {
     return held->block;
   }
 
-  void release_locked(const Position& upto, std::vector<BlockPtr>& freed) {
-    if (segments_.empty() || segments_.front().id != upto.segment) return;
+  std::uint64_t release_locked(const Position& upto, std::vector<BlockPtr>& freed) {
+    if (segments_.empty() || segments_.front().id != upto.segment) return 0;
     Segment& segment = segments_.front();
-    if (upto.index <= segment.released_index) return;
-    events_held_ -= upto.index - segment.released_index;
+    if (upto.index <= segment.released_index) return 0;
+    const std::uint64_t events = upto.index - segment.released_index;
+    events_held_ -= events;
     segment.released_index = upto.index;
     while (!segment.blocks.empty() && segment.blocks.front().block->end_index() <= upto.index) {
       Held& held = segment.blocks.front();
@@ -161,6 +164,7 @@ class MemorySpool::Lane final : public SpoolReader {
       segment.blocks.pop_front();
     }
     drop_finished_segments();
+    return events;
   }
 
   // A sealed segment that is released whole is of no more use; the open one stays.

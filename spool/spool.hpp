@@ -72,8 +72,9 @@ class SpoolReader {
   [[nodiscard]] virtual ReadResult read(const Position& position) = 0;
 
   // Everything before the position is committed. In memory it is freed; on disk the segment is kept
-  // on until confirm() and for a time after that.
-  virtual void release(const Position& upto) = 0;
+  // on until confirm() and for a time after that. Returns how many events that were held are not
+  // any more.
+  virtual std::uint64_t release(const Position& upto) = 0;
 
   // Events of this lane that are appended and not yet released.
   [[nodiscard]] virtual std::uint64_t events_held() const = 0;
@@ -87,11 +88,13 @@ class SpoolReader {
   [[nodiscard]] virtual std::vector<Position> delivered() const = 0;
 
   // The database has lost commits of a segment that is still kept, down to the position: its events
-  // from there on are delivered again, and first_segment() starts there.
-  virtual void rewind(const Position& position) = 0;
+  // from there on are delivered again, and first_segment() starts there. Returns how many events
+  // are held again by that: 0 where nothing after the position was released, or it is gone.
+  virtual std::uint64_t rewind(const Position& position) = 0;
 
-  // The segment must not be delivered (the database has forgotten it): sets its file aside.
-  virtual void quarantine(const Uuid& segment) = 0;
+  // The segment must not be delivered (the database has forgotten it): sets its file aside. Returns
+  // how many events that were held are not any more.
+  virtual std::uint64_t quarantine(const Uuid& segment) = 0;
 };
 
 }  // namespace sluice::spool

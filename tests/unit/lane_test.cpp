@@ -76,12 +76,16 @@ class RetainingReader final : public SpoolReader {
   explicit RetainingReader(SpoolReader& reader) : reader_(reader) {}
   std::optional<SegmentToDeliver> first_segment() override { return reader_.first_segment(); }
   ReadResult read(const Position& position) override { return reader_.read(position); }
-  void release(const Position& upto) override { released_index = upto.index; }
+  std::uint64_t release(const Position& upto) override {
+    return upto.index - std::exchange(released_index, upto.index);
+  }
   std::uint64_t events_held() const override { return reader_.events_held() - released_index; }
   void confirm(const Uuid& segment) override { reader_.confirm(segment); }
   std::vector<Position> delivered() const override { return reader_.delivered(); }
-  void rewind(const Position& position) override { reader_.rewind(position); }
-  void quarantine(const Uuid& segment) override { reader_.quarantine(segment); }
+  std::uint64_t rewind(const Position& position) override {
+    return std::exchange(released_index, position.index) - position.index;
+  }
+  std::uint64_t quarantine(const Uuid& segment) override { return reader_.quarantine(segment); }
 
   std::uint64_t released_index = 0;
 

@@ -147,7 +147,7 @@ TEST_CASE("memory spool: released events are gone and free their memory") {
   auto& reader = f.spool.reader(0);
   const Uuid segment = reader.first_segment()->id;
   const std::size_t bytes = f.budget.used_bytes();
-  reader.release({segment, 4});
+  CHECK(reader.release({segment, 4}) == 4);
   CHECK(f.budget.used_bytes() < bytes);
   CHECK(reader.events_held() == 2);
   const ReadResult result = reader.read({segment, 3});
@@ -155,9 +155,9 @@ TEST_CASE("memory spool: released events are gone and free their memory") {
   CHECK(std::get<Gone>(result).first_index == 4);
   CHECK(read_numbers(reader, {segment, 4}) == Numbers{4, 5});
 
-  reader.release({segment, 2});  // nothing comes back
+  CHECK(reader.release({segment, 2}) == 0);  // nothing comes back
   CHECK(reader.events_held() == 2);
-  reader.release({segment, 6});
+  CHECK(reader.release({segment, 6}) == 2);
   CHECK(f.budget.used_bytes() == 0);
   CHECK(f.spool.events_held() == 0);
   CHECK(reader.first_segment()->id == segment);  // open: it goes on
