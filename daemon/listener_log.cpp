@@ -23,6 +23,12 @@ void ListenerLog::line_refused(const ingest::RefusedLine& refused) {
                  {"line", refused.line}});
 }
 
+void ListenerLog::hello_refused(std::uint32_t uid, std::string_view reason) {
+  log_.repeated("hello refused", LogLevel::warning,
+                "closed a connection: its first line asks for acks in a wrong way",
+                {{"uid", uid_text(uid)}, {"reason", reason}});
+}
+
 void ListenerLog::uid_refused(std::uint32_t uid) {
   log_.repeated("uid refused", LogLevel::warning,
                 "closed a connection: its user is not in ingest.allow_uids",

@@ -12,6 +12,7 @@ class ListenerLog final : public ingest::ListenerReporter {
   explicit ListenerLog(Log& log) : log_(log) {}
 
   void line_refused(const ingest::RefusedLine& refused) override;
+  void hello_refused(std::uint32_t uid, std::string_view reason) override;
   void uid_refused(std::uint32_t uid) override;
   void connections_full(std::size_t connections) override;
   void accept_failed(std::string_view socket_name, int error) override;

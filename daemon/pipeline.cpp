@@ -75,14 +75,15 @@ spool::MemorySpoolOptions spool_options(const config::Settings& settings) {
   return options;
 }
 
-ingest::ListenerOptions listener_options(const config::Settings& settings) {
-  ingest::ListenerOptions options;
-  options.line_bytes_max = settings.ingest.line_bytes_max;
-  options.connections_max = settings.ingest.connections_max;
+ingest::ListenerPolicy listener_policy(const config::Settings& settings) {
+  ingest::ListenerPolicy policy;
+  policy.on_full = settings.ingest.on_full == "reject" ? ingest::OnFull::reject
+                   : settings.ingest.on_full == "drop" ? ingest::OnFull::drop
+                                                       : ingest::OnFull::wait;
   for (const std::uint64_t uid : settings.ingest.allow_uids) {
-    options.allow_uids.push_back(static_cast<std::uint32_t>(uid));
+    policy.allow_uids.push_back(static_cast<std::uint32_t>(uid));
   }
-  return options;
+  return policy;
 }
 
 sink::LaneOptions lane_options(const config::Settings& settings, std::size_t index) {
@@ -100,6 +101,16 @@ std::string host_name() {
   std::array<char, 256> name{};
   if (gethostname(name.data(), name.size() - 1) != 0) return "";
   return name.data();
+}
+
+ingest::ListenerOptions listener_options(const config::Settings& settings, std::size_t sockets) {
+  ingest::ListenerOptions options;
+  options.line_bytes_max = settings.ingest.line_bytes_max;
+  options.connections_max = settings.ingest.connections_max;
+  options.policies.assign(sockets, listener_policy(settings));
+  options.facts.dedupe_window = duration_cast<std::chrono::seconds>(settings.dedupe.window);
+  options.facts.instance = host_name();
+  return options;
 }
 
 void name_this_thread(const char* name) {
@@ -143,9 +154,10 @@ Pipeline::Pipeline(const config::Settings& settings, std::vector<ingest::Listeni
     lanes_.push_back(
         std::make_unique<LaneParts>(settings_, i, spool_.reader(i), breaker_, lane_reporter));
   }
+  const auto options = listener_options(settings_, sockets.size());
   listener_ = std::make_unique<ingest::Listener>(
-      ingest_io_, std::move(sockets), listener_options(settings_),
-      ingest::ListenerStages{budget_, parser_, queue_, counters_, listener_reporter});
+      ingest_io_, std::move(sockets), options,
+      ingest::ListenerStages{budget_, parser_, queue_, counters_, listener_reporter, producers_});
 }
 
 Pipeline::~Pipeline() {

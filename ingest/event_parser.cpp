@@ -119,6 +119,12 @@ bool has_control_character(std::string_view text) {
   });
 }
 
+// Another user's keys hash apart: multiplied by an odd constant, no two uids give the same seed.
+std::uint64_t seed_of(std::uint64_t seed, std::uint32_t uid) {
+  constexpr std::uint64_t kOdd = 0x9e3779b97f4a7c15;
+  return seed ^ (uid * kOdd);
+}
+
 std::string json_quoted(std::string_view text) {
   std::string quoted = "\"";
   for (const char c : text) {
@@ -162,6 +168,24 @@ class EventParser::Document {
       scratch_.shrink_to_fit();
     }
     return std::nullopt;
+  }
+
+  std::optional<std::span<const TopMember>> members(std::string_view line) {
+    line_ = line;
+    header_ = {};
+    if (copy_and_mend() || read_members()) return std::nullopt;
+    top_members_.clear();
+    for (const Member& member : members_) {
+      top_members_.push_back(
+          {member.key, member.kind, is_string(member) ? member.string : raw(member)});
+    }
+    return top_members_;
+  }
+
+  [[nodiscard]] spool::ProducerKey producer_key(std::string_view name, std::uint32_t uid) const {
+    const XXH128_hash_t hash =
+        XXH3_128bits_withSeed(name.data(), name.size(), seed_of(options_.dedupe_seed, uid));
+    return {hash.low64, hash.high64};
   }
 
   // --- RapidJSON's handler ---
@@ -354,6 +378,7 @@ class EventParser::Document {
     header_.uid = receipt_.uid;
     header_.received_us = receipt_.received_us;
     header_.occurred_us = receipt_.received_us;
+    spool::set_line_delta(header_, receipt_.line_delta);
     fields_.clear();
     tail_ = {};
     key_is_twice_ = has_duplicate_keys();
@@ -544,10 +569,7 @@ class EventParser::Document {
   }
 
   [[nodiscard]] std::uint64_t seed() const {
-    // Another user's keys hash apart: multiplied by an odd constant, no two uids give the same
-    // seed.
-    constexpr std::uint64_t kOdd = 0x9e3779b97f4a7c15;
-    return options_.dedupe_by_uid ? options_.dedupe_seed ^ (receipt_.uid * kOdd)
+    return options_.dedupe_by_uid ? seed_of(options_.dedupe_seed, receipt_.uid)
                                   : options_.dedupe_seed;
   }
 
@@ -584,6 +606,7 @@ class EventParser::Document {
   std::vector<std::size_t> latest_;  // by Known: the last member with that key, or kNone
   spool::RecordHeader header_{};
   std::vector<FieldSpan> fields_;
+  std::vector<TopMember> top_members_;
 };
 
 EventParser::EventParser(ParserOptions options, IngestCounters& counters)
@@ -593,6 +616,14 @@ EventParser::~EventParser() = default;
 std::optional<Refusal> EventParser::parse(std::string_view line, const Receipt& receipt,
                                           spool::Chunk& chunk) {
   return document_->parse(line, receipt, chunk);
+}
+
+std::optional<std::span<const TopMember>> EventParser::members(std::string_view line) {
+  return document_->members(line);
+}
+
+spool::ProducerKey EventParser::producer_key(std::string_view name, std::uint32_t uid) const {
+  return document_->producer_key(name, uid);
 }
 
 }  // namespace sluice::ingest

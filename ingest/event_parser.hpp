@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "ingest/ingest_counters.hpp"
 #include "ingest/refusal.hpp"
 #include "spool/chunk.hpp"
+#include "spool/producer_table.hpp"
 
 namespace sluice::ingest {
 
@@ -27,13 +29,21 @@ struct ParserOptions {
   std::string default_type = "log";  // empty: `type` is required
   std::vector<std::string> time_fields = {"time", "timestamp", "@timestamp", "ts"};
   bool dedupe_by_uid = true;      // false: keys of all producers are one space
-  std::uint64_t dedupe_seed = 0;  // of the keyed hash: random, and kept secret
+  std::uint64_t dedupe_seed = 0;  // of the keyed hashes: random, and kept secret
 };
 
 // Where and when a line came in.
 struct Receipt {
   std::int64_t received_us = 0;  // since the Unix epoch
   std::uint32_t uid = spool::kNoUid;
+  std::uint32_t line_delta = 0;  // how many lines after its chunk's first it came
+};
+
+// A member of a line's object.
+struct TopMember {
+  std::string_view key;
+  spool::ValueKind kind = spool::ValueKind::null;
+  std::string_view value;  // of a string its text, decoded; otherwise as it stands in the line
 };
 
 // Keeps its buffers from line to line, so that a usual event costs no allocation.
@@ -52,6 +62,14 @@ class EventParser final {
   // - 1 KiB
   [[nodiscard]] std::optional<Refusal> parse(std::string_view line, const Receipt& receipt,
                                              spool::Chunk& chunk);
+
+  // The members of the line's object in their order; none where parse() would refuse the line as
+  // JSON. They live until the next call and as long as `line`. REQUIRES: as parse().
+  [[nodiscard]] std::optional<std::span<const TopMember>> members(std::string_view line);
+
+  // The keyed hash by which a producer that named itself is known. Names of different users are
+  // different producers.
+  [[nodiscard]] spool::ProducerKey producer_key(std::string_view name, std::uint32_t uid) const;
 
  private:
   class Document;

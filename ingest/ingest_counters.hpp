@@ -38,6 +38,13 @@ struct IngestCounters {
   Count duplicate_keys;  // accepted events with a top-level key more than once
   Count time_skew;       // event times more than a day from the time of receipt
   Count budget_waits;    // times a connection was not read because the queue was full
+  // Received, and there was no room for them: forgotten, as their listener has on_full = "drop".
+  Count lines_dropped;
+  Count hellos;          // connections that asked for acks
+  Count hellos_refused;  // in a way that is not understood
+  Count acks_sent;       // lines that say so; each may stand for many lines
+  Count nacks_sent;
+  Count nacks_unsent;  // told as a number only, as the producer did not read
   // By the journal's thread.
   Count duplicates;
   Count id_conflicts;

@@ -43,6 +43,8 @@ class LineSplitter final {
   [[nodiscard]] std::size_t carry_bytes() const { return carry_.size(); }
   // True when a line has begun whose end is still to come, kept or being skipped.
   [[nodiscard]] bool in_line() const { return skipping_ || !carry_.empty(); }
+  // How many lines have ended.
+  [[nodiscard]] std::uint64_t lines() const { return lines_; }
   // The stream has ended. True when it ended in the middle of a line.
   [[nodiscard]] bool finish();
 

@@ -61,8 +61,11 @@ void rethrow(const std::exception_ptr& failure) {
 
 class Listener::Acceptor final {
  public:
-  Acceptor(asio::io_context& io, ListeningSocket listening)
-      : socket(std::move(listening)), descriptor(io, socket.release_fd()), timer(io) {}
+  Acceptor(asio::io_context& io, ListeningSocket listening, ListenerPolicy how)
+      : socket(std::move(listening)),
+        policy(std::move(how)),
+        descriptor(io, socket.release_fd()),
+        timer(io) {}
 
   asio::awaitable<void> wait_readable() {
     boost::system::error_code ignored;
@@ -83,6 +86,7 @@ class Listener::Acceptor final {
   }
 
   ListeningSocket socket;  // its descriptor is `descriptor`
+  const ListenerPolicy policy;
   asio::posix::stream_descriptor descriptor;
   asio::steady_timer timer;
 };
@@ -100,14 +104,20 @@ Listener::Listener(asio::io_context& io, std::vector<ListeningSocket> sockets,
               stages.counters,
               stages.reporter,
               gate_,
+              stages.producers,
+              stages.spool_full,
+              options_.facts,
               {buffer_.get(), ReadGate::kReadBytesMax},
               options_.line_bytes_max,
+              options_.answer_timeout,
               options_.now_us,
               [this] { watch_silence(); }},
       silence_timer_(io),
       self_(std::make_shared<Listener*>(this)) {
-  for (ListeningSocket& socket : sockets) {
-    acceptors_.push_back(std::make_unique<Acceptor>(io, std::move(socket)));
+  for (std::size_t i = 0; i < sockets.size(); ++i) {
+    acceptors_.push_back(std::make_unique<Acceptor>(
+        io, std::move(sockets[i]),
+        options_.policies.empty() ? ListenerPolicy{} : options_.policies.at(i)));
   }
   stages.budget.on_room([&io, weak = std::weak_ptr<Listener*>(self_)] {
     asio::post(io, [weak] {
@@ -167,18 +177,18 @@ Listener::Accepted Listener::accept_one(Acceptor& acceptor) {
     return Accepted::failed;
   }
   const Peer peer = peer_of(fd);
-  if (!allowed(peer.uid)) {
+  if (!allowed(acceptor.policy, peer.uid)) {
     ::close(fd);
     add(stages_.counters.connections_refused_uid, 1);
     stages_.reporter.uid_refused(peer.uid);
     return Accepted::refused;
   }
-  serve(fd, peer);
+  serve(fd, peer, acceptor.policy);
   return Accepted::connection;
 }
 
-bool Listener::allowed(std::uint32_t uid) const {
-  const auto& uids = options_.allow_uids;
+bool Listener::allowed(const ListenerPolicy& policy, std::uint32_t uid) {
+  const auto& uids = policy.allow_uids;
   return uids.empty() || std::find(uids.begin(), uids.end(), uid) != uids.end();
 }
 
@@ -194,11 +204,12 @@ bool Listener::full() {
   return true;
 }
 
-void Listener::serve(int fd, const Peer& accepted) {
+void Listener::serve(int fd, const Peer& accepted, const ListenerPolicy& policy) {
   Peer peer = accepted;
   peer.connection = ++last_connection_;
   Connection& connection =
-      *connections_.emplace(peer.connection, std::make_unique<Connection>(io_, fd, peer, shared_))
+      *connections_
+           .emplace(peer.connection, std::make_unique<Connection>(io_, fd, peer, policy, shared_))
            .first->second;
   if (stopping_) connection.stop();
   add(stages_.counters.connections_opened, 1);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "ingest/connection.hpp"
+#include "ingest/listener_policy.hpp"
 #include "ingest/listener_reporter.hpp"
 #include "ingest/read_gate.hpp"
 #include "ingest/socket_address.hpp"
@@ -22,12 +23,15 @@ namespace sluice::ingest {
 struct ListenerOptions {
   std::size_t line_bytes_max = 1024 * 1024;  // at most 16 MiB - 1 KiB are used
   std::size_t connections_max = 1024;
-  // Who may connect; empty: everybody. TCP has no uid, so with a list nobody comes in that way.
-  std::vector<std::uint32_t> allow_uids;
+  // Of the sockets, in their order; empty: all have the default one.
+  std::vector<ListenerPolicy> policies;
+  HelloFacts facts;
   // What all connections together may keep of lines under way, beside kCarryFloorBytes each and one
   // reserve of line_bytes_max.
   std::size_t carry_bytes_max = 8 * 1024 * 1024;
   std::chrono::milliseconds partial_line_timeout{30'000};
+  // How long a producer that wants no more than its last answers may take to read them.
+  std::chrono::milliseconds answer_timeout{30'000};
   std::function<std::int64_t()> now_us;  // since the Unix epoch; empty: the system's clock
 };
 
@@ -38,14 +42,18 @@ struct ListenerStages {
   EventQueue& queue;
   IngestCounters& counters;
   ListenerReporter& reporter;
+  const spool::ProducerTable& producers;
+  // Whether the spool takes nothing at the moment: then those who do not wait are turned away.
+  std::function<bool()> spool_full = [] { return false; };
 };
 
 // Threads: all of it belongs to the thread that runs `io`, the ingest thread. Only the budget's
 // on_room() may come from anywhere.
 class Listener final {
  public:
-  // REQUIRES: `io` outlives the listener and every chunk that is charged to the budget; the
-  // listener is destroyed when stopped(), or when `io` will not run again.
+  // REQUIRES: `io` outlives the listener, every chunk that is charged to the budget and every
+  // chunk's ledger; the listener is destroyed when stopped(), or when `io` will not run again;
+  // there are no policies or as many as sockets.
   Listener(boost::asio::io_context& io, std::vector<ListeningSocket> sockets,
            ListenerOptions options, const ListenerStages& stages);
   Listener(const Listener&) = delete;
@@ -56,10 +64,11 @@ class Listener final {
 
   // Takes the sockets' files away, accepts who stands in the backlog (but not on an adopted socket,
   // where the next process will), then lets each connection take what the kernel holds of it, as
-  // room in the budget comes, and ends it. `on_stopped` is called from `io` when the last has gone.
-  // REQUIRES: start() was called, and stop() was not.
+  // room in the budget comes, and its last acks, and ends it. `on_stopped` is called from `io` when
+  // the last has gone. REQUIRES: start() was called, and stop() was not.
   void stop(std::function<void()> on_stopped);
-  // The deadline has passed: ends the connections that are left without reading on.
+  // The deadline has passed: ends the connections that are left without reading on or waiting for
+  // acks.
   void close_all();
   [[nodiscard]] bool stopped() const { return stopped_; }
 
@@ -73,9 +82,9 @@ class Listener final {
 
   boost::asio::awaitable<void> accept_on(Acceptor& acceptor);
   [[nodiscard]] Accepted accept_one(Acceptor& acceptor);
-  [[nodiscard]] bool allowed(std::uint32_t uid) const;
+  [[nodiscard]] static bool allowed(const ListenerPolicy& policy, std::uint32_t uid);
   [[nodiscard]] bool full();
-  void serve(int fd, const Peer& peer);
+  void serve(int fd, const Peer& peer, const ListenerPolicy& policy);
   void connection_ended(std::uint64_t number);
   void watch_silence();
   void end_silent_connections();

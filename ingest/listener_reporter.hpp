@@ -15,7 +15,7 @@ struct RefusedLine {
   Refusal reason;
   std::uint32_t uid;         // of the producer; spool::kNoUid over TCP
   std::uint64_t connection;  // from 1, in the order of accepting
-  std::uint64_t line;        // from 1, empty lines included
+  std::uint64_t line;        // from 1, empty lines included, a hello not
 };
 
 // Thread: the ingest thread's.
@@ -23,7 +23,11 @@ class ListenerReporter {
  public:
   virtual ~ListenerReporter() = default;
 
+  // With the code `full`: once for all lines that were read together.
   virtual void line_refused(const RefusedLine& refused) = 0;
+  // A producer asked for acks in a way that is not understood, and was closed. The reason is
+  // constant text.
+  virtual void hello_refused(std::uint32_t uid, std::string_view reason) = 0;
   // A producer that is not in allow_uids was closed at accept.
   virtual void uid_refused(std::uint32_t uid) = 0;
   // connections_max is reached: the next wait in the backlog until one closes. Once each time that

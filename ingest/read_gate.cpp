@@ -14,6 +14,13 @@ std::size_t ReadGate::ask(Reader& reader) {
   return quietly ? std::min(bytes, kQuietReadBytes) : bytes;
 }
 
+ReadGate::Grant ReadGate::ask_without_waiting(Reader& reader) {
+  const bool has_room = room_line_.empty() && budget_.has_room();
+  const bool quietly = !has_room && grant_quiet_room(reader);
+  const std::size_t bytes = grant_carry(reader);
+  return {quietly ? std::min(bytes, kQuietReadBytes) : bytes, has_room || quietly};
+}
+
 bool ReadGate::grant_quiet_room(Reader& reader) {
   const std::size_t bytes_max = budget_.bytes_max() + budget_.bytes_max() / kQuietShare;
   if (!reader.quiet_ || budget_.used_bytes() >= bytes_max) return false;

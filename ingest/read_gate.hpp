@@ -47,6 +47,14 @@ class ReadGate final {
   // How many bytes the reader may read now, at most kReadBytesMax. 0: it stands in line, and wake()
   // tells when to ask again. After a read comes done().
   [[nodiscard]] std::size_t ask(Reader& reader);
+
+  // What a reader that does not wait for room in the budget may do now.
+  struct Grant {
+    std::size_t bytes_max = 0;  // 0: as above
+    bool has_room = false;      // if not, what it reads has to be turned away
+  };
+  [[nodiscard]] Grant ask_without_waiting(Reader& reader);
+
   // The reader has read `read_bytes`, pushed what it had, and keeps `carry_bytes` of a line under
   // way.
   void done(Reader& reader, std::size_t read_bytes, std::size_t carry_bytes);

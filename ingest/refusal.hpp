@@ -34,4 +34,9 @@ inline constexpr std::size_t kRefusalCount = 15;
   return kCodes[static_cast<std::size_t>(refusal)];
 }
 
+// Whether the same line, sent again later, may be taken.
+[[nodiscard]] constexpr bool may_pass_later(Refusal refusal) {
+  return refusal == Refusal::full;
+}
+
 }  // namespace sluice::ingest

@@ -28,11 +28,15 @@ namespace {
 
 struct Reporter final : ingest::ListenerReporter {
   void line_refused(const ingest::RefusedLine& line) override { refused.push_back(line); }
+  void hello_refused(std::uint32_t, std::string_view reason) override {
+    wrong_hellos.emplace_back(reason);
+  }
   void uid_refused(std::uint32_t uid) override { uids.push_back(uid); }
   void connections_full(std::size_t) override { ++full; }
   void accept_failed(std::string_view, int error) override { accept_errors.push_back(error); }
 
   std::vector<ingest::RefusedLine> refused;
+  std::vector<std::string> wrong_hellos;
   std::vector<std::uint32_t> uids;
   int full = 0;
   std::vector<int> accept_errors;
@@ -77,8 +81,9 @@ class Bench final {
     sockets.push_back(ingest::listen_unix({path(), 0660, ""}));
     sockets.push_back(ingest::listen_tcp("127.0.0.1:0"));
     tcp_name_ = sockets[1].name();
-    listener_.emplace(io_, std::move(sockets), options,
-                      ingest::ListenerStages{budget_, parser_, queue_, counters, reporter});
+    listener_.emplace(
+        io_, std::move(sockets), options,
+        ingest::ListenerStages{budget_, parser_, queue_, counters, reporter, producers});
     listener_->start();
   }
   ~Bench() {
@@ -147,6 +152,7 @@ class Bench final {
   std::int64_t now_us = 1'700'000'000'000'000;
   ingest::IngestCounters counters;
   Reporter reporter;
+  spool::ProducerTable producers{100};
   spool::RecordHeader last_header{};
 
  private:
@@ -470,7 +476,9 @@ TEST_CASE("listener: at connections_max the next waits until one has gone") {
 
 TEST_CASE("listener: a uid that is not allowed is closed at accept") {
   ingest::ListenerOptions options;
-  options.allow_uids = {::getuid() + 1};
+  ingest::ListenerPolicy policy;
+  policy.allow_uids = {::getuid() + 1};
+  options.policies = {policy, policy};
   Bench bench(options);
   Producer producer = bench.connect();
   producer.write(event(1) + "\n");

@@ -1,0 +1,57 @@
+// What a producer that asked for acks is told, on its way to its socket: numbers in, lines of JSON
+// out, in bounded memory however slowly they are read.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "ingest/ingest_counters.hpp"
+
+namespace sluice::ingest {
+
+// Acks are cumulative, so of those that were not sent only the newest is kept; nacks beyond
+// kBytesMax are counted and told as one number. An ack comes after the nacks that it covers.
+//
+// Thread: one.
+class Answers final {
+ public:
+  static constexpr std::size_t kBytesMax = 64 * 1024;
+
+  // REQUIRES: `counters` outlives the answers.
+  explicit Answers(IngestCounters& counters) : counters_(counters) {}
+  Answers(const Answers&) = delete;
+  Answers& operator=(const Answers&) = delete;
+
+  // A line of its own, with its newline: always kept, and after everything before it.
+  void say(std::string_view line);
+  // The first `lines` lines are done with.
+  void ack(std::uint64_t lines);
+  // The line was refused; `retry`: sent again later, it may pass.
+  void nack(std::uint64_t line, std::string_view code, bool retry);
+
+  // What to send now; empty: nothing. Valid until the next call.
+  [[nodiscard]] std::string_view next();
+  // So much of next() was sent.
+  void sent(std::size_t bytes);
+  // Whether there is nothing to send.
+  [[nodiscard]] bool empty() const { return begin_ == buffer_.size() && !has_pending(); }
+
+ private:
+  [[nodiscard]] std::size_t unsent_bytes() const { return buffer_.size() - begin_; }
+  [[nodiscard]] bool has_pending() const { return acked_ > ack_said_ || nacks_unsent_ != 0; }
+  void write_pending();
+  void write_nacks_unsent();
+  void forget_sent();
+
+  IngestCounters& counters_;
+  std::string buffer_;              // [begin_, end) is still to be sent
+  std::size_t begin_ = 0;           // <= buffer_.size()
+  std::size_t ack_end_ = 0;         // where the last ack in the buffer ends; <= begin_: it was sent
+  std::uint64_t acked_ = 0;         // the newest ack
+  std::uint64_t ack_said_ = 0;      // the newest that is in the buffer or was sent
+  std::uint64_t nacks_unsent_ = 0;  // since the last time that the number was told
+};
+
+}  // namespace sluice::ingest
