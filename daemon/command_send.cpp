@@ -1,24 +1,23 @@
-// Copies bytes in large pieces; it is also the load generator of the benches, so it does nothing
-// more.
+// The number of a line is its number in the file. What was refused because the daemon had no room
+// is sent again under a name of its own, so that this stays true.
 #include "daemon/command_send.hpp"
 
 #include <fcntl.h>
 #include <fmt/core.h>
-#include <poll.h>
-#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
-#include <cstdint>
 #include <cstring>
-#include <memory>
-#include <string_view>
-#include <system_error>
 #include <thread>
+#include <utility>
+#include <vector>
 
+#include "daemon/ack_client.hpp"
 #include "daemon/exit_code.hpp"
-#include "daemon/unix_address.hpp"
+#include "daemon/producer_name.hpp"
+#include "daemon/send_report.hpp"
+#include "daemon/unacked_copy.hpp"
 
 namespace sluice::daemon {
 
@@ -27,12 +26,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr std::size_t kPieceBytes = 256 * 1024;
-constexpr milliseconds kConnectPatience{3'000};
-constexpr milliseconds kConnectPause{50};
-constexpr milliseconds kProgressInterval{200};
-// How long the daemon may take to read what is in the socket's buffer after the last write.
-constexpr milliseconds kReadPatience{5'000};
+// Two of the largest lines that can be configured fit.
+constexpr std::size_t kWindowBytesMax = 32u << 20;
+// When so much waits to be sent again, that goes first.
+constexpr std::size_t kTurnedAwayBytesMax = 8u << 20;
+constexpr milliseconds kTurnedAwayPause{500};
 
 class Descriptor final {
  public:
@@ -46,150 +44,195 @@ class Descriptor final {
   [[nodiscard]] int get() const { return fd_; }
 
  private:
-  int fd_;
+  const int fd_;
 };
 
-struct Written {
-  std::uint64_t lines = 0;
-  std::uint64_t bytes = 0;
-  Clock::time_point begun = Clock::now();
-
-  [[nodiscard]] double seconds() const {
-    return std::chrono::duration<double>(Clock::now() - begun).count();
-  }
-};
-
-std::uint64_t newlines_in(const char* data, std::size_t size) {
-  std::uint64_t count = 0;
-  const char* const end = data + size;
-  while ((data = static_cast<const char*>(
-              std::memchr(data, '\n', static_cast<std::size_t>(end - data))))) {
-    ++count;
-    ++data;
-  }
-  return count;
+bool is_stdin(const SendOptions& options) {
+  return options.file.empty() || options.file == "-";
 }
 
-// A line on a terminal that is written over, now and then.
-class ProgressLine final {
+std::string producer_of(const SendOptions& options, int fd) {
+  if (!options.producer.empty()) {
+    return options.again ? random_name(options.producer.substr(0, 100)) : options.producer;
+  }
+  struct stat status {};
+  // What comes out of a pipe is different each time.
+  const bool is_file = !is_stdin(options) && ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+  if (!is_file) return random_name("send:stdin");
+  const std::string name = name_of_file(options.file, fd);
+  return options.again ? random_name(name.substr(0, 100)) : name;
+}
+
+// Everything that one run of the command does.
+class Sending final : AckClientReporter {
  public:
-  void show(const Written& written) {
-    if (!terminal_ || Clock::now() - shown_ < kProgressInterval) return;
-    shown_ = Clock::now();
-    fmt::print(stderr, "\r{} lines, {:.1f} MB ", written.lines,
-               static_cast<double>(written.bytes) / 1e6);
-  }
-  void clear() {
-    if (shown_ != Clock::time_point{}) fmt::print(stderr, "\r\x1b[K");
-    shown_ = {};
-  }
+  Sending(const SendOptions& options, int input)
+      : options_(options),
+        producer_(producer_of(options, input)),
+        reader_(input),
+        window_(kWindowBytesMax),
+        report_(is_stdin(options) ? "stdin" : options.file, options.socket, options.progress) {}
+
+  [[nodiscard]] int run();
 
  private:
-  const bool terminal_ = ::isatty(STDERR_FILENO) == 1;
-  Clock::time_point shown_{};
+  // A line that the daemon had no room for.
+  struct TurnedAway {
+    std::uint64_t line;  // of the input
+    std::string text;
+  };
+
+  void found(std::uint64_t have) override;
+  void greeted(const AnswerLine& hello) override;
+  void refused(std::uint64_t line, const std::string& code, bool retry) override;
+  void refused_unnamed(std::uint64_t lines) override;
+  void away(std::string_view reason, milliseconds left) override { report_.away(reason, left); }
+  void tick() override { report_.tick(counts()); }
+
+  [[nodiscard]] AckClientEnd converse(const std::string& producer, LineWindow& window,
+                                      LineReader* input);
+  [[nodiscard]] AckClientEnd send_turned_away();
+  [[nodiscard]] AckClientEnd send_once_more(std::vector<TurnedAway> lines);
+  [[nodiscard]] SendCounts counts() const;
+  [[nodiscard]] int finish(AckClientEnd end);
+
+  const SendOptions& options_;
+  const std::string producer_;
+  LineReader reader_;
+  LineWindow window_;
+  SendReport report_;
+  AckClient* client_ = nullptr;                          // the one that runs
+  LineWindow* sending_ = nullptr;                        // what it sends
+  const std::vector<TurnedAway>* second_try_ = nullptr;  // whose lines it sends, if not the input's
+
+  std::uint64_t found_ = 0;
+  std::uint64_t refused_ = 0;
+  std::vector<TurnedAway> turned_away_;
+  std::size_t turned_away_bytes_ = 0;
+  std::string stage_;
+  std::string reason_;
 };
 
-int open_input(const std::string& file) {
-  if (file.empty() || file == "-") return STDIN_FILENO;
-  return ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-}
-
-// A daemon that is just starting has its socket in a moment.
-int connect_patiently(const std::string& path) {
-  const Clock::time_point deadline = Clock::now() + kConnectPatience;
-  for (;;) {
-    const int fd = connect_unix(path);
-    const bool may_come = errno == ENOENT || errno == ECONNREFUSED || errno == EAGAIN;
-    if (fd >= 0 || !may_come || Clock::now() > deadline) return fd;
-    std::this_thread::sleep_for(kConnectPause);
+int Sending::run() {
+  AckClientEnd end = AckClientEnd::done;
+  while (end == AckClientEnd::done && !(reader_.ended() && window_.all_acked())) {
+    end = converse(producer_, window_, &reader_);
+    if (end == AckClientEnd::done) end = send_turned_away();
   }
+  return finish(end);
 }
 
-// False, with errno, if the other side has gone.
-bool write_all(int fd, const char* data, std::size_t size, Written& written) {
-  while (size > 0) {
-    // MSG_NOSIGNAL: a daemon that has gone is an error code, not a SIGPIPE.
-    const ssize_t sent = ::send(fd, data, size, MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) return false;
-    const auto count = static_cast<std::size_t>(sent);
-    written.lines += newlines_in(data, count);
-    written.bytes += count;
-    data += count;
-    size -= count;
+AckClientEnd Sending::converse(const std::string& producer, LineWindow& window, LineReader* input) {
+  AckClient client({options_.socket, producer, options_.retry_for}, window, input, *this);
+  client_ = &client;
+  sending_ = &window;
+  const AckClientEnd end = client.run();
+  client_ = nullptr;
+  reason_ = client.reason();
+  return end;
+}
+
+void Sending::found(std::uint64_t have) {
+  found_ = have;
+  report_.note(
+      fmt::format("lines 1 to {} were sent before under this name; going on behind them", have));
+}
+
+void Sending::greeted(const AnswerLine& hello) {
+  stage_ = hello.stage;
+  report_.answered();
+}
+
+void Sending::refused(std::uint64_t line, const std::string& code, bool retry) {
+  const std::uint64_t line_of_input = second_try_ ? (*second_try_)[line - 1].line : line;
+  auto text = retry ? sending_->take(line) : std::nullopt;
+  if (!text) {
+    ++refused_;
+    report_.refused(line_of_input, code);
+    return;
   }
-  return true;
+  turned_away_bytes_ += text->size();
+  turned_away_.push_back({line_of_input, std::move(*text)});
+  if (turned_away_bytes_ > kTurnedAwayBytesMax) client_->stop_reading();
 }
 
-// Everything up to the end of the input, with a newline behind the last line if it has none.
-// False, with errno, if the socket failed; an input that fails is an exception.
-bool copy(int input, int socket, Written& written) {
-  const auto piece = std::make_unique<char[]>(kPieceBytes);
-  ProgressLine progress;
-  char last = '\n';
-  for (;;) {
-    const ssize_t got = ::read(input, piece.get(), kPieceBytes);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw std::system_error(errno, std::generic_category(), "reading the input");
-    if (got == 0) break;
-    const auto size = static_cast<std::size_t>(got);
-    last = piece[size - 1];
-    if (!write_all(socket, piece.get(), size, written)) {
-      progress.clear();
-      return false;
+void Sending::refused_unnamed(std::uint64_t lines) {
+  refused_ += lines;
+  report_.note(fmt::format("{} more lines were refused", lines));
+}
+
+AckClientEnd Sending::send_turned_away() {
+  Clock::time_point last_taken = Clock::now();
+  while (!turned_away_.empty()) {
+    const std::size_t before = turned_away_.size();
+    std::this_thread::sleep_for(std::min(kTurnedAwayPause, options_.retry_for));
+    turned_away_bytes_ = 0;
+    const AckClientEnd end = send_once_more(std::exchange(turned_away_, {}));
+    if (end != AckClientEnd::done) return end;
+    if (turned_away_.size() < before) last_taken = Clock::now();
+    if (Clock::now() - last_taken < options_.retry_for) continue;
+    for (const TurnedAway& line : std::exchange(turned_away_, {})) {
+      ++refused_;
+      report_.refused(line.line, "full");
     }
-    progress.show(written);
   }
-  progress.clear();
-  return last == '\n' || write_all(socket, "\n", 1, written);
+  return AckClientEnd::done;
 }
 
-// True once the daemon has read all of it, which it shows by closing its end.
-bool daemon_has_read_all(int socket) {
-  ::shutdown(socket, SHUT_WR);
-  const Clock::time_point deadline = Clock::now() + kReadPatience;
-  for (;;) {
-    const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
-    if (left <= milliseconds{0}) return false;
-    pollfd descriptor{socket, POLLIN, 0};
-    if (::poll(&descriptor, 1, static_cast<int>(left.count())) <= 0) continue;
-    char ignored[256];
-    const ssize_t got = ::recv(socket, ignored, sizeof ignored, MSG_DONTWAIT);
-    if (got == 0) return true;
-    if (got < 0 && errno != EAGAIN && errno != EINTR) return false;
-  }
+AckClientEnd Sending::send_once_more(std::vector<TurnedAway> lines) {
+  LineWindow window(SIZE_MAX);
+  for (const TurnedAway& line : lines) window.append(line.text + "\n");
+  second_try_ = &lines;
+  const AckClientEnd end = converse(random_name("send:again"), window, nullptr);
+  second_try_ = nullptr;
+  if (end != AckClientEnd::done) turned_away_ = std::move(lines);
+  return end;
 }
 
-void report(const Written& written, std::string_view fate) {
-  const double seconds = written.seconds();
-  fmt::print(stderr, "sluice: wrote {} lines, {} bytes in {:.3f} s; {}\n", written.lines,
-             written.bytes, seconds, fate);
+SendCounts Sending::counts() const {
+  SendCounts counts;
+  counts.found = found_;
+  counts.refused = refused_;
+  counts.blank = reader_.blank_lines();
+  counts.unacked = window_.last_line() - window_.acked() + turned_away_.size() +
+                   (second_try_ ? second_try_->size() : 0);
+  counts.acked = window_.last_line() - found_ - counts.unacked;
+  return counts;
+}
+
+int Sending::finish(AckClientEnd end) {
+  if (reader_.ended() && reader_.left_to_skip() > 0) {
+    report_.note(fmt::format(
+        "the daemon has {} lines of this name and the input has only {}: it is another input. "
+        "Nothing was sent; --again sends it all, --producer names it",
+        found_, found_ - reader_.left_to_skip()));
+    return kExitRefused;
+  }
+  report_.summary(counts(), stage_);
+  if (end == AckClientEnd::unavailable) {
+    report_.note(fmt::format("gave up: no daemon answers at {}: {}", options_.socket, reason_));
+  } else if (end == AckClientEnd::rejected) {
+    report_.note(fmt::format("the daemon at {} refused to talk: {}", options_.socket, reason_));
+  }
+  if (end != AckClientEnd::done) return kExitUnavailable;
+  return refused_ > 0 ? kExitRefused : kExitOk;
 }
 
 }  // namespace
 
 int run_send(const SendOptions& options) {
-  const Descriptor input(open_input(options.file));
+  if (options.producer.size() > kProducerNameBytesMax) {
+    fmt::print(stderr, "sluice: --producer: a name has at most {} bytes\n", kProducerNameBytesMax);
+    return kExitUsage;
+  }
+  const Descriptor input(is_stdin(options) ? STDIN_FILENO
+                                           : ::open(options.file.c_str(), O_RDONLY | O_CLOEXEC));
   if (input.get() < 0) {
     fmt::print(stderr, "sluice: {}: {}\n", options.file, std::strerror(errno));
     return kExitUsage;
   }
-  const Descriptor socket(connect_patiently(options.socket));
-  if (socket.get() < 0) {
-    fmt::print(stderr, "sluice: no daemon takes events at {}: {}\n", options.socket,
-               std::strerror(errno));
-    return kExitUnavailable;
-  }
-  Written written;
-  if (!copy(input.get(), socket.get(), written)) {
-    const std::string why = std::strerror(errno);
-    report(written, "then the daemon went away (" + why + "): what it had not read is not stored");
-    return kExitUnavailable;
-  }
-  report(written, daemon_has_read_all(socket.get())
-                      ? "the daemon has read them. Read is not yet stored: see /metrics"
-                      : "the daemon has not yet read them all, and written is not yet stored");
-  return kExitOk;
+  if (!options.acks) return copy_unacked(input.get(), options.socket, options.progress);
+  return Sending(options, input.get()).run();
 }
 
 }  // namespace sluice::daemon

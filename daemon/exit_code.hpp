@@ -6,6 +6,7 @@ namespace sluice::daemon {
 enum ExitCode : int {
   kExitOk = 0,
   kExitUsage = 64,        // the command line cannot be understood
+  kExitRefused = 65,      // data that was refused or is damaged
   kExitUnavailable = 69,  // a service that is needed at once is not there
   kExitBug = 70,          // a fault of sluice itself
   kExitLocked = 75,       // another process has it

@@ -1,5 +1,6 @@
 // The command line: which command, with which settings. CLI11 has its one home here.
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <exception>
 #include <functional>
 #include <iostream>
@@ -10,6 +11,7 @@
 
 #include "config/loader.hpp"
 #include "config/reference.hpp"
+#include "config/units.hpp"
 #include "daemon/command_check.hpp"
 #include "daemon/command_dev.hpp"
 #include "daemon/command_schema.hpp"
@@ -31,6 +33,7 @@ struct CommandLine {
   std::optional<std::string> config_file;
   DevOptions dev;
   SendOptions send;
+  std::string retry_for = "30s";
   config::ModelOptions model;
   std::string partition = "none";
   bool markdown = false;
@@ -97,16 +100,34 @@ void add_schema_commands(CLI::App& app, CommandLine& line) {
                     line);
 }
 
+std::chrono::milliseconds duration_of(const std::string& option, const std::string& text) {
+  const auto duration = config::parse_duration(text);
+  if (!duration) throw std::invalid_argument(option + ": " + text + " is no duration, as 30s is");
+  return *duration;
+}
+
 void add_send_command(CLI::App& app, CommandLine& line) {
   CLI::App* const send = add_command(
-      app, "send", "put lines from stdin or a file on the daemon's socket", line, [&line] {
+      app, "send", "put lines from stdin or a file on the daemon's socket, until each is stored",
+      line, [&line] {
         if (line.send.socket.empty()) line.send.socket = load_settings(line).ingest.socket;
+        line.send.retry_for = duration_of("--retry-for", line.retry_for);
         return run_send(line.send);
       });
   add_config_option(send, line);
   send->add_option("FILE", line.send.file, "file with one JSON object per line; else stdin");
   send->add_option("--socket", line.send.socket, "the daemon's socket; else ingest.socket")
       ->type_name("PATH");
+  send->add_option("--producer", line.send.producer,
+                   "name under which the lines are numbered: what was sent under it before is not "
+                   "sent again; else made of host, user, path and first line, or random for stdin")
+      ->type_name("NAME");
+  send->add_flag("--again", line.send.again, "send all of it, whatever was sent before");
+  send->add_option("--retry-for", line.retry_for, "how long to try while no daemon answers")
+      ->type_name("TIME")
+      ->capture_default_str();
+  send->add_flag("!--no-progress", line.send.progress, "no progress line on a terminal");
+  send->add_flag("!--no-acks", line.send.acks, "write, and do not wait until it is stored");
 }
 
 void add_dev_command(CLI::App& app, CommandLine& line) {

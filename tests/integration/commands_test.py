@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The commands beside serve: schema, send, check, dev."""
+"""The commands beside serve: schema, check, dev. `send` has send_test.py."""
 
 import os
 import re
@@ -12,7 +12,6 @@ import unittest
 import psycopg
 
 from support.postgres_cluster import free_port
-from support.producer import numbered
 from support.sluice_daemon import (clean_environment, run_sluice, sluice_binary, toml)
 from support.sluice_test import SluiceTest
 from support.waiting import wait_until
@@ -81,28 +80,6 @@ class Schema(SluiceTest):
         self.query("CREATE SCHEMA memory", dbname=name)
         self.apply_schema("--schema", "memory", dbname=name)
         self.assertEqual(self.query("SELECT count(*) FROM memory.events", dbname=name), [(0,)])
-
-
-class Send(SluiceTest):
-    def test_a_file_and_standard_input(self):
-        daemon = self.start_daemon()
-        lines = numbered("p", 0, 5000)
-        path = os.path.join(daemon.directory, "lines")
-        with open(path, "wb") as file:
-            file.write(lines[:-1])  # the missing newline is added
-        sent = run_sluice("send", "--socket", daemon.socket_path, path)
-        self.assertEqual(sent.returncode, 0, sent.stderr)
-        self.assertRegex(sent.stderr, r"5[,. ]?000")
-        sent = run_sluice("send", "--socket", daemon.socket_path,
-                          input=numbered("q", 0, 10).decode())
-        self.assertEqual(sent.returncode, 0, sent.stderr)
-        self.wait_quiet(daemon, 5010)
-        self.assert_each_once({"p": 5000, "q": 10})
-
-    def test_no_socket_ends_with_69(self):
-        sent = run_sluice("send", "--socket", "/tmp/no-such-directory/events.sock", input="{}\n")
-        self.assertEqual(sent.returncode, 69)
-        self.assertIn("/tmp/no-such-directory/events.sock", sent.stderr)
 
 
 class Check(SluiceTest):

@@ -1,0 +1,78 @@
+// Counts newlines and walks over them.
+#include "daemon/line_window.hpp"
+
+#include <algorithm>
+
+namespace sluice::daemon {
+
+namespace {
+
+// The byte behind the `count`-th newline. REQUIRES: there are so many.
+std::size_t behind_newlines(const std::string& bytes, std::uint64_t count) {
+  std::size_t at = 0;
+  for (; count > 0; --count) at = bytes.find('\n', at) + 1;
+  return at;
+}
+
+}  // namespace
+
+void LineWindow::append(std::string_view bytes) {
+  if (bytes.empty()) return;
+  const std::uint64_t first_line = last_line_ + 1;
+  last_line_ += static_cast<std::uint64_t>(std::count(bytes.begin(), bytes.end(), '\n'));
+  pieces_.push_back({first_line, last_line_, std::string(bytes)});
+  bytes_ += bytes.size();
+}
+
+std::string_view LineWindow::unsent() const {
+  if (sending_piece_ == pieces_.size()) return {};
+  return std::string_view(pieces_[sending_piece_].bytes).substr(sending_at_);
+}
+
+void LineWindow::sent(std::size_t bytes) {
+  sending_at_ += bytes;
+  if (sending_at_ < pieces_[sending_piece_].bytes.size()) return;
+  ++sending_piece_;
+  sending_at_ = 0;
+}
+
+void LineWindow::rewind() {
+  sending_piece_ = 0;
+  sending_at_ = 0;
+  if (pieces_.empty()) return;
+  // The line after the last acked one is in the first piece: acked pieces are not kept.
+  const Piece& piece = pieces_.front();
+  sending_at_ = behind_newlines(piece.bytes, acked_ + 1 - piece.first_line);
+}
+
+void LineWindow::acked(std::uint64_t line) {
+  acked_ = std::max(acked_, std::min(line, last_line_));
+  while (!pieces_.empty() && pieces_.front().last_line <= acked_) {
+    bytes_ -= pieces_.front().bytes.size();
+    pieces_.pop_front();
+    if (sending_piece_ > 0) {
+      --sending_piece_;
+    } else {
+      sending_at_ = 0;
+    }
+  }
+}
+
+void LineWindow::start_after(std::uint64_t line) {
+  acked_ = line;
+  last_line_ = line;
+}
+
+std::optional<std::string> LineWindow::take(std::uint64_t line) {
+  for (Piece& piece : pieces_) {
+    if (line < piece.first_line || line > piece.last_line) continue;
+    const std::size_t begin = behind_newlines(piece.bytes, line - piece.first_line);
+    const std::size_t length = piece.bytes.find('\n', begin) - begin;
+    std::string text = piece.bytes.substr(begin, length);
+    piece.bytes.replace(begin, length, length, ' ');
+    return text;
+  }
+  return std::nullopt;
+}
+
+}  // namespace sluice::daemon
