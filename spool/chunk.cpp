@@ -10,6 +10,15 @@ Chunk::Chunk(ByteBudget& budget, std::size_t capacity_bytes) : budget_(&budget) 
   grow(capacity_bytes);
 }
 
+Chunk Chunk::copy_of(std::span<const std::byte> records, std::uint32_t count) {
+  Chunk chunk;
+  chunk.buffer_ = std::make_unique_for_overwrite<std::byte[]>(records.size());
+  std::memcpy(chunk.buffer_.get(), records.data(), records.size());
+  chunk.size_ = chunk.capacity_ = records.size();
+  chunk.count_ = count;
+  return chunk;
+}
+
 Chunk::Chunk(Chunk&& other) noexcept
     : budget_(std::exchange(other.budget_, nullptr)),
       buffer_(std::move(other.buffer_)),

@@ -12,7 +12,8 @@
 
 namespace sluice::spool {
 
-// Filled by ingest, edited once by the journal (ids, duplicates), read by a lane; then freed.
+// Filled by ingest (or read back from a file), edited once by the journal (ids, duplicates), read
+// by a lane; then freed.
 //
 // Threads: one at a time; moving it to another thread hands it over whole.
 class Chunk final {
@@ -20,6 +21,8 @@ class Chunk final {
   Chunk() = default;
   // REQUIRES: `budget` outlives the chunk. It is charged with `capacity_bytes` at once.
   Chunk(ByteBudget& budget, std::size_t capacity_bytes);
+  // A copy of whole records that charges no budget: who reads a file back bounds its memory itself.
+  [[nodiscard]] static Chunk copy_of(std::span<const std::byte> records, std::uint32_t count);
   Chunk(Chunk&& other) noexcept;
   Chunk& operator=(Chunk&& other) noexcept;
   ~Chunk();

@@ -1,0 +1,900 @@
+#include "spool/disk_spool.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <random>
+#include <utility>
+
+#include "spool/disk_lane.hpp"
+#include "spool/keys_file.hpp"
+#include "spool/recovery.hpp"
+#include "spool/segment_writer.hpp"
+
+namespace sluice::spool {
+namespace {
+
+// After the disk took nothing it is asked again this long after.
+constexpr std::int64_t kRetryMs = 1'000;
+// A second without an event: the last block is told to be durable by an empty one.
+constexpr std::int64_t kIdleMs = 1'000;
+// What a group commit may come to; so much must be left below bytes_max to take one.
+constexpr std::uint64_t kGroupBytes = 1u << 20;
+constexpr std::uint64_t kReserveBytesMin = 64 * 1024;
+constexpr std::int64_t kReserveRetryMs = 10'000;
+// A lane that is behind the others by more events than this, and twice as far, gets no more.
+constexpr std::uint64_t kLaneLeadMax = 20'000;
+
+constexpr std::string_view kFullCap = "the spool has reached spool.bytes_max";
+constexpr std::string_view kFullDisk = "the disk is full";
+constexpr std::string_view kFullFails = "the disk fails";
+
+std::uint64_t bytes_of_file(Disk& disk, const std::string& name) {
+  auto opened = disk.open(name, OpenMode::read_only);
+  std::uint64_t bytes = 0;
+  if (const auto* file = std::get_if<std::unique_ptr<DiskFile>>(&opened)) {
+    if ((*file)->size(bytes)) bytes = 0;
+  }
+  return bytes;
+}
+
+}  // namespace
+
+// The writer's side. Thread: the journal's, but for the atomics and the reason.
+struct DiskSpool::Parts {
+  // A segment file in the directory.
+  struct File {
+    std::string name;
+    LaneIndex lane = 0;
+    std::uint64_t bytes = 0;
+    std::uint64_t keys_bytes = 0;
+    std::int64_t newest_key_us = 0;
+    bool sealed = false;
+    bool emptied = false;
+    // Its tail may not be on the medium, and there is nowhere to write it: the next start looks
+    // again.
+    bool doubtful = false;
+    // It may go when so many heads were written: the producers' numbers in it are then in a later
+    // one.
+    std::uint64_t heads_needed = 1;
+    std::int64_t delivered_ms = -1;  // since when it is confirmed; -1: it is not
+  };
+  // The segment that a lane's blocks go to.
+  struct Open {
+    std::unique_ptr<SegmentWriter> writer;  // none: the next block opens one
+    std::unique_ptr<KeysWriter> keys;
+    std::uint64_t ordinal = 0;
+    std::int64_t last_append_ms = 0;
+    bool end_told = true;  // no block lies beyond every synced_upto
+    bool keys_failed = false;
+    // A poisoned segment whose successor could not be made yet.
+    std::optional<std::pair<Uuid, std::uint64_t>> supersedes;
+  };
+  // A side file whose segment has gone.
+  struct OldKeys {
+    std::string name;
+    std::int64_t delete_after_us;
+    std::uint64_t bytes;
+  };
+
+  Parts(DiskSpoolOptions o, Disk& d, ProducerTable& p, SpoolReporter& r, Callbacks c)
+      : options(o),
+        disk(d),
+        producers(p),
+        reporter(r),
+        callbacks(std::move(c)),
+        random(options.seed != 0
+                   ? options.seed
+                   : std::random_device()() * 0x100000001ull + std::random_device()()) {}
+
+  // recovery
+  void make_lanes();
+  void take_over(Recovered recovered, const SpoolTime& now);
+  void take_over_segment(RecoveredSegment& segment, LaneIndex lane);
+  [[nodiscard]] bool tail_is_on_the_medium(const RecoveredSegment& segment);
+  [[nodiscard]] bool rewrite_tail(const RecoveredSegment& segment, LaneIndex lane,
+                                  const SpoolTime& now);
+  void find_old_keys(const SpoolTime& now);
+
+  // segments
+  [[nodiscard]] bool open_segment(LaneIndex lane, const SpoolTime& now);
+  [[nodiscard]] SegmentHeader next_header(const SpoolTime& now);
+  void add_file(const SegmentWriter& writer, const SegmentHeader& header, LaneIndex lane,
+                std::uint64_t heads_needed);
+  [[nodiscard]] std::vector<SegmentRef> refs_for(LaneIndex lane) const;
+  [[nodiscard]] bool ready_to_append(LaneIndex lane, const SpoolTime& now);
+  [[nodiscard]] bool settle_poisoned(const SpoolTime& now);
+  void seal(LaneIndex lane, const SpoolTime& now);
+  void close_open(LaneIndex lane, std::uint64_t heads_needed);
+  void poison(LaneIndex lane);
+  [[nodiscard]] SegmentWriter::Result write_group(LaneIndex lane, const std::vector<Chunk>& chunks,
+                                                  std::span<const ProducerMark> marks,
+                                                  const SpoolTime& now);
+  void write_keys(LaneIndex lane, const std::vector<Chunk>& chunks, const SpoolTime& now);
+  void publish(LaneIndex lane, std::vector<Chunk>& chunks, const SpoolTime& now);
+  bool append_idle(LaneIndex lane, const SpoolTime& now);
+
+  // room
+  void set_full(std::string_view reason, const SpoolTime& now);
+  void set_room();
+  [[nodiscard]] bool has_room() const;
+  void make_room(const SpoolTime& now);
+  void probe(const SpoolTime& now);
+  bool delete_old(const SpoolTime& now, bool want_room);
+  void stamp_delivered(const SpoolTime& now);
+  void remove_file(std::uint64_t ordinal, const SpoolTime& now);
+  void empty_file(File& file);
+  bool roll_delivered(const SpoolTime& now);
+  void take_quarantined();
+  void keep_reserve(const SpoolTime& now);
+  void give_reserve();
+  [[nodiscard]] Uuid new_id();
+
+  const DiskSpoolOptions options;
+  Disk& disk;
+  ProducerTable& producers;
+  SpoolReporter& reporter;
+  const Callbacks callbacks;
+  std::mt19937_64 random;
+  std::uint64_t hash_seed = 0;
+  std::uint64_t next_ordinal = 1;
+  std::uint64_t heads = 0;  // written by this process
+  std::uint64_t events_recovered = 0;
+
+  std::vector<std::unique_ptr<DiskLane>> lanes;
+  std::vector<Open> open;               // of each lane
+  std::map<std::uint64_t, File> files;  // by ordinal
+  std::map<std::uint64_t, Uuid> ids;    // of files
+  std::vector<OldKeys> old_keys;
+  LaneIndex next_lane = 0;
+  std::int64_t retry_at_ms = 0;
+  bool reserve_there = false;
+  std::int64_t reserve_retry_ms = 0;
+  std::vector<StoredKey> keys_scratch;
+  std::vector<Bytes> pieces_scratch;
+
+  std::atomic<std::uint64_t> bytes{0};
+  std::atomic<std::uint64_t> segments{0};
+  std::atomic<bool> room_wanted{false};  // lane_with_room() said no
+  std::atomic<bool> something_to_delete{false};
+  mutable std::mutex full_mutex;
+  std::string full_reason;        // guarded by full_mutex; empty: there is room
+  std::atomic<bool> full{false};  // that it is not empty
+};
+
+Uuid DiskSpool::Parts::new_id() {
+  if (options.seed == 0) return Uuid::random();
+  Uuid id;
+  for (auto& byte : id.bytes) byte = static_cast<std::uint8_t>(random());
+  return id;
+}
+
+// Recovery.
+
+void DiskSpool::Parts::make_lanes() {
+  for (LaneIndex i = 0; i < options.lanes; ++i) {
+    lanes.push_back(std::make_unique<DiskLane>(
+        disk, reporter, options.cached_bytes_max,
+        DiskLane::Callbacks{[this, i](const Position& upto) { callbacks.on_released(i, upto); },
+                            [this] {
+                              something_to_delete = true;
+                              if (room_wanted) callbacks.on_room();
+                            }}));
+  }
+  open.resize(options.lanes);
+}
+
+void DiskSpool::Parts::take_over(Recovered recovered, const SpoolTime& now) {
+  next_ordinal = recovered.next_ordinal;
+  hash_seed = recovered.hash_seed.value_or(random());
+  producers.advance(recovered.marks);
+  LaneIndex lane = 0;
+  for (RecoveredSegment& segment : recovered.segments) {
+    take_over_segment(segment, lane);
+    lane = (lane + 1) % options.lanes;
+  }
+  segments = files.size();
+  // When all are known: the head of a new segment tells of all.
+  for (const RecoveredSegment& segment : recovered.segments) {
+    File& file = files.at(segment.header.ordinal);
+    if (file.doubtful && rewrite_tail(segment, file.lane, now)) file.doubtful = false;
+  }
+}
+
+void DiskSpool::Parts::take_over_segment(RecoveredSegment& segment, LaneIndex lane) {
+  const std::uint64_t ordinal = segment.header.ordinal;
+  const std::string keys_name = segment_name(ordinal, segment.header.id, ".keys");
+  File file;
+  file.name = segment.name;
+  file.lane = lane;
+  file.bytes = segment.file_bytes;
+  file.keys_bytes = bytes_of_file(disk, keys_name);
+  file.newest_key_us = INT64_MAX;  // as far as is known
+  file.sealed = segment.end == RecoveredSegment::End::sealed;
+  file.emptied = segment.emptied;
+  if (!segment.tail.empty() && !tail_is_on_the_medium(segment)) {
+    reporter.segment_poisoned(segment.header.id, "sync at start",
+                              std::make_error_code(std::errc::io_error));
+    segment.end_bytes = segment.durable_bytes;
+    segment.end_index = segment.durable_index;
+    file.doubtful = true;
+  }
+  bytes += file.bytes + file.keys_bytes;
+  files.emplace(ordinal, std::move(file));
+  ids.emplace(ordinal, segment.header.id);
+  if (segment.emptied) return;
+  lanes[lane]->add({segment.header.id, ordinal, segment.name, segment.header.created_us,
+                    segment.end_bytes, segment.end_index, 0, true, segment.end_index == 0});
+  events_recovered += segment.end_index;
+}
+
+// Rule 4 of the format's page.
+bool DiskSpool::Parts::tail_is_on_the_medium(const RecoveredSegment& segment) {
+  {
+    auto opened = disk.open(segment.name, OpenMode::read_write);
+    const auto* file = std::get_if<std::unique_ptr<DiskFile>>(&opened);
+    if (file == nullptr || (*file)->sync()) return false;
+    (*file)->drop_cache();
+  }
+  auto opened = disk.open(segment.name, OpenMode::read_only);
+  const auto* file = std::get_if<std::unique_ptr<DiskFile>>(&opened);
+  if (file == nullptr) return false;
+  SegmentScan scan(**file, segment.header.id);
+  scan.seek(segment.durable_bytes);
+  std::size_t seen = 0;
+  for (;;) {
+    const auto step = scan.next(segment.end_bytes);
+    if (std::holds_alternative<ScanEnd>(step)) return seen == segment.tail.size();
+    const auto* block = std::get_if<ScannedBlock>(&step);
+    if (block == nullptr) return false;
+    if (block->header.kind != BlockKind::events) continue;
+    const Bytes records = block->records();
+    const std::vector<std::byte>& saved = segment.tail[seen++].records;
+    if (!std::equal(records.begin(), records.end(), saved.begin(), saved.end())) return false;
+  }
+}
+
+// The new segment counts only when all of the tail is in it.
+bool DiskSpool::Parts::rewrite_tail(const RecoveredSegment& segment, LaneIndex lane,
+                                    const SpoolTime& now) {
+  SegmentHeader header = next_header(now);
+  header.supersedes = segment.header.id;
+  header.supersedes_from = segment.durable_index;
+  File& file = files.at(segment.header.ordinal);
+  file.doubtful = false;  // the new head says that it ends before the tail
+  auto begun =
+      SegmentWriter::begin(disk, header, refs_for(lane), producers.snapshot(), now.unix_us);
+  file.doubtful = true;
+  if (std::holds_alternative<std::error_code>(begun)) return false;
+  SegmentWriter& writer = *std::get<0>(begun);
+  for (const SavedBlock& block : segment.tail) {
+    const std::array<Bytes, 1> records{block.records};
+    if (writer.append(BlockKind::events, block.count, block.marks, records, block.written_us,
+                      false) != SegmentWriter::Result::done) {
+      return false;
+    }
+  }
+  if (writer.give_name()) return false;
+  ++next_ordinal;
+  ++heads;
+  add_file(writer, header, lane, heads);
+  lanes[lane]->add({header.id, header.ordinal, writer.name(), now.unix_us, writer.bytes(),
+                    writer.end_index(), 0, true, false});
+  events_recovered += writer.end_index();
+  return true;
+}
+
+// Side files outlive their segments for the window.
+void DiskSpool::Parts::find_old_keys(const SpoolTime& now) {
+  std::vector<DirectoryEntry> entries;
+  if (disk.list("", entries)) return;
+  const std::int64_t window_us = std::chrono::microseconds(options.dedupe_window).count();
+  for (const DirectoryEntry& entry : entries) {
+    const auto named = parse_segment_name(entry.name, ".keys");
+    if (!named || files.contains(named->ordinal)) continue;
+    std::int64_t newest_us = now.unix_us - window_us;
+    if (const auto reader = KeysReader::open(disk, entry.name)) {
+      bool cut = false;
+      for (const KeysGroup& group : reader->groups(cut)) {
+        newest_us = std::max(newest_us, group.written_us);
+      }
+    }
+    old_keys.push_back({entry.name, std::min(newest_us, now.unix_us) + window_us, entry.bytes});
+    bytes += entry.bytes;
+  }
+}
+
+// Segments.
+
+std::vector<SegmentRef> DiskSpool::Parts::refs_for(LaneIndex lane) const {
+  std::vector<SegmentRef> refs;
+  std::map<Uuid, LaneSegment> known;
+  for (const auto& each : lanes) {
+    for (const LaneSegment& segment : each->segments()) known.emplace(segment.id, segment);
+  }
+  for (const auto& [ordinal, file] : files) {
+    if (file.sealed || file.emptied) continue;
+    const auto found = known.find(ids.at(ordinal));
+    if (found == known.end()) continue;
+    const LaneSegment& segment = found->second;
+    SegmentRef ref{segment.id, ordinal, segment.end_bytes, segment.end_index, segment.closed};
+    if (file.doubtful) ref.closed = false;
+    const Open& writing = open[file.lane];
+    if (writing.writer && writing.ordinal == ordinal) {
+      // The lane's own predecessor takes nothing more: its seal is what follows this head.
+      ref.closed = file.lane == lane;
+      ref.synced_bytes = writing.writer->synced_bytes();
+    }
+    refs.push_back(ref);
+  }
+  return refs;
+}
+
+SegmentHeader DiskSpool::Parts::next_header(const SpoolTime& now) {
+  SegmentHeader header;
+  header.id = new_id();
+  header.ordinal = next_ordinal;
+  header.created_us = now.unix_us;
+  header.hash_seed = hash_seed;
+  return header;
+}
+
+// Opens the lane's next segment and ends the one before it.
+bool DiskSpool::Parts::open_segment(LaneIndex lane, const SpoolTime& now) {
+  Open& open_here = open[lane];
+  // What the new head calls the end must be durable.
+  if (open_here.writer && open_here.writer->synced_bytes() < open_here.writer->bytes() &&
+      open_here.writer->sync() != SegmentWriter::Result::done) {
+    poison(lane);
+  }
+  SegmentHeader header = next_header(now);
+  if (open_here.supersedes) {
+    header.supersedes = open_here.supersedes->first;
+    header.supersedes_from = open_here.supersedes->second;
+  }
+  auto begun =
+      SegmentWriter::begin(disk, header, refs_for(lane), producers.snapshot(), now.unix_us);
+  const auto* writer = std::get_if<std::unique_ptr<SegmentWriter>>(&begun);
+  const std::error_code error =
+      writer == nullptr ? std::get<std::error_code>(begun) : (*writer)->give_name();
+  if (error) {
+    set_full(is_no_space(error) ? kFullDisk : kFullFails, now);
+    return false;
+  }
+  ++next_ordinal;
+  ++heads;
+  if (open_here.writer) {
+    seal(lane, now);
+    close_open(lane, heads);
+  }
+  open_here = Open{};
+  open_here.writer = std::move(std::get<0>(begun));
+  open_here.ordinal = header.ordinal;
+  open_here.last_append_ms = now.steady_ms;
+  add_file(*open_here.writer, header, lane, UINT64_MAX);
+  lanes[lane]->add({header.id, header.ordinal, open_here.writer->name(), now.unix_us,
+                    open_here.writer->bytes(), 0, 0, false, false});
+  return true;
+}
+
+// `heads_needed`: see File; UINT64_MAX until the segment is closed.
+void DiskSpool::Parts::add_file(const SegmentWriter& writer, const SegmentHeader& header,
+                                LaneIndex lane, std::uint64_t heads_needed) {
+  File file;
+  file.name = writer.name();
+  file.lane = lane;
+  file.bytes = writer.bytes();
+  file.heads_needed = heads_needed;
+  bytes += file.bytes;
+  files.emplace(header.ordinal, std::move(file));
+  ids.emplace(header.ordinal, header.id);
+  segments = files.size();
+}
+
+// REQUIRES: the successor's head, which says where this segment ends, is durable.
+void DiskSpool::Parts::seal(LaneIndex lane, const SpoolTime& now) {
+  Open& sealed = open[lane];
+  File& file = files.at(sealed.ordinal);
+  const bool whole = sealed.writer->append(BlockKind::seal, 0, {}, {}, now.unix_us, true) ==
+                     SegmentWriter::Result::done;
+  if (whole) {
+    file.sealed = true;
+    file.bytes += kBlockHeaderBytes;
+    bytes += kBlockHeaderBytes;
+  }
+  if (sealed.keys && sealed.keys->sync()) {
+    reporter.keys_lost(file.name, "its side file could not be synced");
+  }
+}
+
+void DiskSpool::Parts::close_open(LaneIndex lane, std::uint64_t heads_needed) {
+  Open& closing = open[lane];
+  File& file = files.at(closing.ordinal);
+  file.heads_needed = heads_needed;
+  const std::uint64_t end =
+      file.sealed ? closing.writer->bytes() - kBlockHeaderBytes : closing.writer->bytes();
+  lanes[lane]->close_last(end);
+  closing.writer.reset();
+  closing.keys.reset();
+  closing.supersedes.reset();
+  closing.end_told = true;
+  something_to_delete = true;
+  callbacks.on_readable(lane);  // the lane has the end to find
+}
+
+void DiskSpool::Parts::poison(LaneIndex lane) {
+  Open& poisoned = open[lane];
+  const Uuid id = ids.at(poisoned.ordinal);
+  reporter.segment_poisoned(id, poisoned.writer->failure().step, poisoned.writer->failure().error);
+  const std::uint64_t from = poisoned.writer->end_index();
+  close_open(lane, heads + 1);
+  open[lane].supersedes = {id, from};
+}
+
+// A group that failed in one segment may be there whole. Until a head says where that segment ends,
+// the group must not be written anywhere else.
+bool DiskSpool::Parts::settle_poisoned(const SpoolTime& now) {
+  for (LaneIndex lane = 0; lane < open.size(); ++lane) {
+    if (open[lane].supersedes && !open[lane].writer && !open_segment(lane, now)) return false;
+  }
+  return true;
+}
+
+bool DiskSpool::Parts::ready_to_append(LaneIndex lane, const SpoolTime& now) {
+  if (!settle_poisoned(now)) return false;
+  Open& open_here = open[lane];
+  if (!open_here.writer) return open_segment(lane, now);
+  return open_here.writer->bytes() < options.segment_bytes || open_segment(lane, now);
+}
+
+SegmentWriter::Result DiskSpool::Parts::write_group(LaneIndex lane,
+                                                    const std::vector<Chunk>& chunks,
+                                                    std::span<const ProducerMark> marks,
+                                                    const SpoolTime& now) {
+  pieces_scratch.clear();
+  std::uint32_t count = 0;
+  for (const Chunk& chunk : chunks) {
+    pieces_scratch.push_back(chunk.bytes());
+    count += chunk.count();
+  }
+  const bool sync = options.durability == Durability::power;
+  const auto began = std::chrono::steady_clock::now();
+  const auto result =
+      open[lane].writer->append(BlockKind::events, count, marks, pieces_scratch, now.unix_us, sync);
+  if (sync && result == SegmentWriter::Result::done) {
+    reporter.synced(std::chrono::duration_cast<std::chrono::microseconds>(
+        std::chrono::steady_clock::now() - began));
+  }
+  return result;
+}
+
+void DiskSpool::Parts::write_keys(LaneIndex lane, const std::vector<Chunk>& chunks,
+                                  const SpoolTime& now) {
+  Open& open_here = open[lane];
+  if (open_here.keys_failed) return;
+  keys_scratch.clear();
+  for (const Chunk& chunk : chunks) collect_keys(chunk.bytes(), keys_scratch);
+  if (keys_scratch.empty()) return;
+  File& file = files.at(open_here.ordinal);
+  const Uuid& id = ids.at(open_here.ordinal);
+  std::error_code error;
+  const std::string name = segment_name(open_here.ordinal, id, ".keys");
+  if (!open_here.keys) open_here.keys = KeysWriter::create(disk, name, id, error);
+  const std::uint64_t before = file.keys_bytes;
+  if (!error) error = open_here.keys->append(now.unix_us, keys_scratch);
+  if (error) {
+    open_here.keys_failed = true;
+    reporter.keys_lost(name, error.message());
+    return;
+  }
+  file.keys_bytes = open_here.keys->bytes();
+  file.newest_key_us = now.unix_us;
+  bytes += file.keys_bytes - before;
+}
+
+void DiskSpool::Parts::publish(LaneIndex lane, std::vector<Chunk>& chunks, const SpoolTime& now) {
+  Open& open_here = open[lane];
+  File& file = files.at(open_here.ordinal);
+  bytes += open_here.writer->bytes() - file.bytes;
+  file.bytes = open_here.writer->bytes();
+  open_here.last_append_ms = now.steady_ms;
+  open_here.end_told = false;
+
+  auto block = std::make_shared<Block>();
+  block->segment = ids.at(open_here.ordinal);
+  block->chunks = std::exchange(chunks, {});
+  for (const Chunk& chunk : block->chunks) block->count += chunk.count();
+  block->first_index = open_here.writer->end_index() - block->count;
+  lanes[lane]->publish(std::move(block), open_here.writer->bytes(), now.unix_us);
+}
+
+// True if the disk took it.
+bool DiskSpool::Parts::append_idle(LaneIndex lane, const SpoolTime& now) {
+  Open& open_here = open[lane];
+  // Synced first, so that the empty block can tell of the one before it.
+  auto result = SegmentWriter::Result::done;
+  if (open_here.writer->synced_bytes() < open_here.writer->bytes()) {
+    result = open_here.writer->sync();
+  }
+  if (result == SegmentWriter::Result::done) {
+    result = open_here.writer->append(BlockKind::idle, 0, {}, {}, now.unix_us, true);
+  }
+  switch (result) {
+    case SegmentWriter::Result::done: {
+      File& file = files.at(open_here.ordinal);
+      bytes += open_here.writer->bytes() - file.bytes;
+      file.bytes = open_here.writer->bytes();
+      open_here.end_told = true;
+      return true;
+    }
+    case SegmentWriter::Result::no_space:
+      return false;
+    case SegmentWriter::Result::failed:
+      poison(lane);
+      return false;
+  }
+  std::abort();
+}
+
+// Room.
+
+void DiskSpool::Parts::set_full(std::string_view reason, const SpoolTime& now) {
+  retry_at_ms = now.steady_ms + kRetryMs;
+  {
+    const std::lock_guard lock(full_mutex);
+    if (full_reason == reason) return;
+    full_reason = reason;
+    full = true;
+  }
+  reporter.full(reason);
+}
+
+void DiskSpool::Parts::set_room() {
+  if (!full) return;
+  {
+    const std::lock_guard lock(full_mutex);
+    full_reason.clear();
+    full = false;
+  }
+  reporter.room_again();
+}
+
+bool DiskSpool::Parts::has_room() const {
+  return bytes + std::min(kGroupBytes, options.bytes_max / 8) <= options.bytes_max;
+}
+
+// Segments that are only kept for a failover give way first. If there are none, a segment that
+// still takes blocks but has nothing undelivered is ended, so that it can go.
+void DiskSpool::Parts::make_room(const SpoolTime& now) {
+  stamp_delivered(now);
+  if (delete_old(now, true)) return;
+  (void)roll_delivered(now);
+}
+
+bool DiskSpool::Parts::roll_delivered(const SpoolTime& now) {
+  for (LaneIndex lane = 0; lane < open.size(); ++lane) {
+    if (!open[lane].writer || !lanes[lane]->last_is_released()) continue;
+    give_reserve();
+    if (!settle_poisoned(now) || !open_segment(lane, now)) return false;
+  }
+  return true;
+}
+
+// Full, and nobody may come to append: sees for itself whether the disk takes something.
+void DiskSpool::Parts::probe(const SpoolTime& now) {
+  if (!full || now.steady_ms < retry_at_ms) return;
+  const std::string reason = full_reason;  // only this thread writes it
+  if (!has_room()) make_room(now);
+  if (!has_room()) return set_full(kFullCap, now);
+  if (reason == kFullCap) return set_room();
+  make_room(now);
+  if (!settle_poisoned(now)) return;
+  const auto writing = std::find_if(open.begin(), open.end(),
+                                    [](const Open& each) { return each.writer != nullptr; });
+  if (writing == open.end()) {
+    if (open_segment(0, now)) set_room();
+    return;
+  }
+  if (append_idle(static_cast<LaneIndex>(writing - open.begin()), now)) {
+    set_room();
+  } else {
+    set_full(reason, now);
+  }
+}
+
+void DiskSpool::Parts::stamp_delivered(const SpoolTime& now) {
+  std::map<std::uint64_t, bool> confirmed;
+  for (const auto& lane : lanes) {
+    for (const LaneSegment& segment : lane->segments()) {
+      confirmed[segment.ordinal] = segment.confirmed;
+    }
+  }
+  for (auto& [ordinal, file] : files) {
+    const auto found = confirmed.find(ordinal);
+    if (found == confirmed.end()) continue;
+    if (!found->second) {
+      file.delivered_ms = -1;
+    } else if (file.delivered_ms < 0) {
+      file.delivered_ms = now.steady_ms;
+    }
+  }
+}
+
+// Deletes what need not be kept any longer; with `want_room`, as much as makes room, or one segment
+// where the cap is not what is missing. True if anything was freed.
+bool DiskSpool::Parts::delete_old(const SpoolTime& now, bool want_room) {
+  std::uint64_t kept = 0;
+  for (const auto& [ordinal, file] : files) {
+    if (file.delivered_ms >= 0 && !file.emptied) kept += file.bytes;
+  }
+  const bool cap_reached = !has_room();
+  bool freed = false;
+  std::vector<std::uint64_t> done;
+  for (auto& [ordinal, file] : files) {
+    if (file.emptied || file.delivered_ms < 0 || file.heads_needed > heads || file.doubtful)
+      continue;
+    const bool expired = now.steady_ms - file.delivered_ms >= options.retain_time.count();
+    const bool too_much = kept > options.retain_bytes;
+    const bool in_the_way = want_room && (cap_reached ? !has_room() : !freed);
+    if (!expired && !too_much && !in_the_way) continue;
+    kept -= file.bytes;
+    freed = true;
+    lanes[file.lane]->forget(ids.at(ordinal));
+    if (ordinal == files.begin()->first) {
+      done.push_back(ordinal);
+    } else {
+      empty_file(file);
+    }
+  }
+  for (const std::uint64_t ordinal : done) remove_file(ordinal, now);
+  // Those that waited for an older one.
+  while (!files.empty() && files.begin()->second.emptied &&
+         files.begin()->second.heads_needed <= heads) {
+    remove_file(files.begin()->first, now);
+  }
+  return freed;
+}
+
+void DiskSpool::Parts::empty_file(File& file) {
+  auto opened = disk.open(file.name, OpenMode::read_write);
+  if (const auto* handle = std::get_if<std::unique_ptr<DiskFile>>(&opened)) {
+    if (!(*handle)->truncate(kSegmentHeaderBytes)) {
+      bytes -= file.bytes - kSegmentHeaderBytes;
+      file.bytes = kSegmentHeaderBytes;
+    }
+  }
+  file.emptied = true;
+}
+
+void DiskSpool::Parts::remove_file(std::uint64_t ordinal, const SpoolTime& now) {
+  const File& file = files.at(ordinal);
+  (void)disk.remove(file.name);
+  // In order, so that a power cut leaves no hole in the ordinals.
+  (void)disk.sync_directory("");
+  bytes -= file.bytes;
+  if (file.keys_bytes != 0) {
+    const std::int64_t window_us = std::chrono::microseconds(options.dedupe_window).count();
+    old_keys.push_back({segment_name(ordinal, ids.at(ordinal), ".keys"),
+                        std::min(file.newest_key_us, now.unix_us) + window_us, file.keys_bytes});
+  }
+  files.erase(ordinal);
+  ids.erase(ordinal);
+  segments = files.size();
+}
+
+void DiskSpool::Parts::take_quarantined() {
+  for (const auto& lane : lanes) {
+    for (const LaneSegment& segment : lane->take_quarantined()) {
+      (void)disk.rename(segment.name, "quarantine/" + segment.name);
+      reporter.file_set_aside(segment.name, "the database has forgotten it");
+      bytes -= files.at(segment.ordinal).bytes;
+      files.erase(segment.ordinal);
+      ids.erase(segment.ordinal);
+      segments = files.size();
+    }
+  }
+}
+
+void DiskSpool::Parts::keep_reserve(const SpoolTime& now) {
+  if (reserve_there || options.reserve_bytes == 0 || now.steady_ms < reserve_retry_ms) return;
+  reserve_retry_ms = now.steady_ms + kReserveRetryMs;
+  auto opened = disk.open("RESERVE", OpenMode::read_write);
+  if (std::holds_alternative<std::error_code>(opened))
+    opened = disk.open("RESERVE", OpenMode::create);
+  const auto* file = std::get_if<std::unique_ptr<DiskFile>>(&opened);
+  if (file == nullptr) return;
+  for (std::uint64_t wanted = options.reserve_bytes; wanted >= kReserveBytesMin; wanted /= 2) {
+    if (!(*file)->allocate(wanted)) {
+      reserve_there = true;
+      return;
+    }
+    (void)(*file)->truncate(0);
+  }
+}
+
+void DiskSpool::Parts::give_reserve() {
+  if (!std::exchange(reserve_there, false)) return;
+  auto opened = disk.open("RESERVE", OpenMode::read_write);
+  if (const auto* file = std::get_if<std::unique_ptr<DiskFile>>(&opened)) {
+    (void)(*file)->truncate(0);
+  }
+}
+
+// The faces.
+
+DiskSpool::DiskSpool(DiskSpoolOptions options, Disk& disk, ProducerTable& producers,
+                     SpoolReporter& reporter, Callbacks callbacks, const SpoolTime& now)
+    : parts_(std::make_unique<Parts>(options, disk, producers, reporter, std::move(callbacks))) {
+  parts_->make_lanes();
+  parts_->take_over(recover(disk, reporter), now);
+  parts_->find_old_keys(now);
+  parts_->keep_reserve(now);
+}
+
+DiskSpool::~DiskSpool() = default;
+
+std::uint64_t DiskSpool::hash_seed() const {
+  return parts_->hash_seed;
+}
+
+void DiskSpool::recovered_keys(std::int64_t since_us, std::uint64_t keys_max,
+                               const std::function<void(const RememberedKey&)>& visit) {
+  struct Group {
+    KeysGroup group;
+    KeysReader* reader;
+  };
+  std::vector<std::unique_ptr<KeysReader>> readers;
+  std::vector<Group> groups;
+  std::vector<DirectoryEntry> entries;
+  if (parts_->disk.list("", entries)) return;
+  for (const DirectoryEntry& entry : entries) {
+    if (!parse_segment_name(entry.name, ".keys")) continue;
+    auto reader = KeysReader::open(parts_->disk, entry.name);
+    bool cut = !reader;
+    if (reader) {
+      for (const KeysGroup& group : reader->groups(cut)) {
+        if (group.written_us >= since_us) groups.push_back({group, reader.get()});
+      }
+      readers.push_back(std::move(reader));
+    }
+    if (cut) parts_->reporter.keys_lost(entry.name, "the end of the file is damaged");
+  }
+  std::stable_sort(groups.begin(), groups.end(), [](const Group& a, const Group& b) {
+    return a.group.written_us < b.group.written_us;
+  });
+  auto first = groups.end();
+  for (std::uint64_t keys = 0; first != groups.begin(); --first) {
+    keys += std::prev(first)->group.count;
+    if (keys > keys_max) break;
+  }
+  for (; first != groups.end(); ++first) {
+    const auto keys = first->reader->keys(first->group);
+    if (!keys) continue;
+    for (const StoredKey& key : *keys) {
+      visit({{key.first, key.second}, first->group.written_us});
+    }
+  }
+}
+
+SpoolReader& DiskSpool::reader(LaneIndex lane) {
+  return *parts_->lanes.at(lane);
+}
+
+std::optional<LaneIndex> DiskSpool::lane_with_room(const SpoolTime& now) {
+  Parts& parts = *parts_;
+  parts.room_wanted = true;
+  if (parts.full && now.steady_ms < parts.retry_at_ms &&
+      !parts.something_to_delete.exchange(false)) {
+    return std::nullopt;
+  }
+  if (!parts.has_room()) parts.make_room(now);
+  if (!parts.has_room()) {
+    parts.set_full(kFullCap, now);
+    return std::nullopt;
+  }
+  parts.room_wanted = false;
+  std::uint64_t least = UINT64_MAX;
+  for (const auto& lane : parts.lanes) least = std::min(least, lane->events_held());
+  for (LaneIndex i = 0; i < parts.lanes.size(); ++i) {
+    const LaneIndex lane = (parts.next_lane + i) % parts.lanes.size();
+    const std::uint64_t held = parts.lanes[lane]->events_held();
+    if (held <= least * 2 || held - least <= kLaneLeadMax) return lane;
+  }
+  return parts.next_lane;
+}
+
+std::optional<Position> DiskSpool::append(LaneIndex lane, std::vector<Chunk>& chunks,
+                                          std::span<const ProducerMark> marks,
+                                          const SpoolTime& now) {
+  Parts& parts = *parts_;
+  constexpr int kTries = 2;  // a segment that fails, and the one that supersedes it
+  for (int i = 0; i < kTries; ++i) {
+    if (!parts.ready_to_append(lane, now)) return std::nullopt;
+    switch (parts.write_group(lane, chunks, marks, now)) {
+      case SegmentWriter::Result::done: {
+        parts.write_keys(lane, chunks, now);
+        parts.publish(lane, chunks, now);
+        parts.next_lane = (lane + 1) % parts.lanes.size();
+        parts.set_room();
+        const Parts::Open& open = parts.open[lane];
+        const Position end{parts.ids.at(open.ordinal), open.writer->end_index()};
+        parts.callbacks.on_readable(lane);
+        return end;
+      }
+      case SegmentWriter::Result::no_space:
+        parts.set_full(kFullDisk, now);
+        return std::nullopt;
+      case SegmentWriter::Result::failed:
+        parts.poison(lane);
+        break;
+    }
+  }
+  parts.set_full(kFullFails, now);
+  return std::nullopt;
+}
+
+void DiskSpool::tend(const SpoolTime& now) {
+  Parts& parts = *parts_;
+  for (LaneIndex lane = 0; lane < parts.open.size(); ++lane) {
+    const Parts::Open& open = parts.open[lane];
+    if (open.writer && !open.end_told && now.steady_ms - open.last_append_ms >= kIdleMs) {
+      (void)parts.append_idle(lane, now);
+    }
+  }
+  parts.take_quarantined();
+  parts.stamp_delivered(now);
+  (void)parts.delete_old(now, false);
+  std::erase_if(parts.old_keys, [&](const Parts::OldKeys& keys) {
+    if (now.unix_us < keys.delete_after_us) return false;
+    (void)parts.disk.remove(keys.name);
+    parts.bytes -= keys.bytes;
+    return true;
+  });
+  parts.probe(now);
+  if (!parts.full) parts.keep_reserve(now);
+}
+
+void DiskSpool::close(const SpoolTime& now) {
+  for (LaneIndex lane = 0; lane < parts_->open.size(); ++lane) {
+    Parts::Open& open = parts_->open[lane];
+    if (open.writer && !open.end_told) (void)parts_->append_idle(lane, now);
+    if (open.keys) (void)open.keys->sync();
+  }
+}
+
+std::uint64_t DiskSpool::events_held() const {
+  std::uint64_t events = 0;
+  for (const auto& lane : parts_->lanes) events += lane->events_held();
+  return events;
+}
+
+std::uint64_t DiskSpool::events_recovered() const {
+  return parts_->events_recovered;
+}
+
+std::uint64_t DiskSpool::bytes() const {
+  return parts_->bytes;
+}
+
+std::uint64_t DiskSpool::segments() const {
+  return parts_->segments;
+}
+
+std::optional<std::int64_t> DiskSpool::oldest_received_us() const {
+  std::optional<std::int64_t> oldest;
+  for (const auto& lane : parts_->lanes) {
+    const auto received_us = lane->oldest_received_us();
+    if (received_us && (!oldest || *received_us < *oldest)) oldest = received_us;
+  }
+  return oldest;
+}
+
+std::string DiskSpool::why_full() const {
+  const std::lock_guard lock(parts_->full_mutex);
+  return parts_->full_reason;
+}
+
+}  // namespace sluice::spool

@@ -1,0 +1,359 @@
+#include "spool/recovery.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "spool/disk_spool.hpp"
+#include "spool/quarantine.hpp"
+
+namespace sluice::spool {
+namespace {
+
+// The keys of each block, with the time at which it was written.
+using KeyGroups = std::vector<std::pair<std::int64_t, std::vector<StoredKey>>>;
+
+constexpr std::string_view kVersionText = "sluice-spool ";
+
+void must(std::error_code error, const std::string& what) {
+  if (error) throw SpoolUnusable("cannot " + what + ": " + error.message());
+}
+
+NewerFormat newer(const std::string& name, std::uint32_t version) {
+  return NewerFormat("the spool's file " + name + " has format version " + std::to_string(version) +
+                     ", and this sluice knows versions up to " + std::to_string(kFormatVersion) +
+                     ": run the newer sluice that wrote it, or give this one another spool.dir");
+}
+
+// Writes VERSION in a new directory, and checks it in an old one.
+void check_version(Disk& disk) {
+  auto opened = disk.open("VERSION", OpenMode::read_only);
+  if (const auto* file = std::get_if<std::unique_ptr<DiskFile>>(&opened)) {
+    std::array<char, 32> text{};
+    std::size_t got = 0;
+    must((*file)->read(0, std::as_writable_bytes(std::span(text)), got), "read VERSION");
+    const std::string_view said(text.data(), got);
+    const unsigned long version = said.starts_with(kVersionText)
+                                      ? std::strtoul(text.data() + kVersionText.size(), nullptr, 10)
+                                      : 0;
+    if (version > kFormatVersion) throw newer("VERSION", static_cast<std::uint32_t>(version));
+    if (version == kFormatVersion) return;
+    (void)disk.remove("VERSION");  // cut short, or bad: the segments say their version too
+  }
+  auto made = disk.open("VERSION", OpenMode::create);
+  if (const auto* error = std::get_if<std::error_code>(&made)) {
+    // A full disk must not keep what is there from being delivered.
+    if (*error == std::errc::no_space_on_device) return;
+    must(*error, "write VERSION in the spool's directory");
+  }
+  const std::string text = std::string(kVersionText) + std::to_string(kFormatVersion) + "\n";
+  const std::array<Bytes, 1> pieces{std::as_bytes(std::span(text))};
+  if (std::get<0>(made)->write(0, pieces) || std::get<0>(made)->sync()) {
+    (void)disk.remove("VERSION");
+  }
+}
+
+class Recovery {
+ public:
+  Recovery(Disk& disk, SpoolReporter& reporter) : disk_(disk), reporter_(reporter) {}
+
+  Recovered run() {
+    must(disk_.make_directory("quarantine"), "make a directory in the spool");
+    check_version(disk_);
+    find_segments();
+    read_heads();
+    for (RecoveredSegment& segment : result_.segments) find_end(segment);
+    read_marks();
+    report_missing();
+    return std::move(result_);
+  }
+
+ private:
+  struct Opened {
+    std::unique_ptr<DiskFile> file;
+    std::vector<SegmentRef> refs;
+    std::vector<ProducerMark> marks;  // of the head
+    bool head_read = false;
+    std::uint64_t blocks_begin = kSegmentHeaderBytes;
+  };
+
+  void find_segments() {
+    std::vector<DirectoryEntry> entries;
+    must(disk_.list("", entries), "list the spool's directory");
+    for (const DirectoryEntry& entry : entries) {
+      const auto named = parse_segment_name(entry.name, ".log");
+      if (named) {
+        take(entry, *named);
+      } else if (parse_segment_name(entry.name, ".tmp")) {
+        (void)disk_.remove(entry.name);
+      } else if (!is_ours(entry)) {
+        reporter_.file_set_aside(entry.name, "not a file of the spool: left alone");
+      }
+    }
+    std::sort(result_.segments.begin(), result_.segments.end(),
+              [](const auto& a, const auto& b) { return a.header.ordinal < b.header.ordinal; });
+    quarantine_twins();
+  }
+
+  static bool is_ours(const DirectoryEntry& entry) {
+    if (!entry.is_file) return true;
+    return entry.name == "LOCK" || entry.name == "VERSION" || entry.name == "RESERVE" ||
+           parse_segment_name(entry.name, ".keys").has_value();
+  }
+
+  void take(const DirectoryEntry& entry, const SegmentName& named) {
+    result_.next_ordinal = std::max(result_.next_ordinal, named.ordinal + 1);
+    auto opened = disk_.open(entry.name, OpenMode::read_only);
+    if (const auto* error = std::get_if<std::error_code>(&opened)) {
+      return quarantine(entry.name, "it cannot be opened: " + error->message());
+    }
+    Opened parts;
+    parts.file = std::move(std::get<0>(opened));
+    const auto header = read_segment_header(*parts.file);
+    if (const auto* other = std::get_if<OtherVersion>(&header)) {
+      throw newer(entry.name, other->version);
+    }
+    const auto* good = std::get_if<SegmentHeader>(&header);
+    if (good == nullptr) return quarantine(entry.name, "it has no valid segment header");
+    if (good->id != named.id || good->ordinal != named.ordinal) {
+      return quarantine(entry.name, "its header has another name");
+    }
+    RecoveredSegment segment;
+    segment.header = *good;
+    segment.name = entry.name;
+    segment.file_bytes = entry.bytes;
+    segment.emptied = entry.bytes == kSegmentHeaderBytes;
+    result_.segments.push_back(std::move(segment));
+    opened_.emplace(good->ordinal, std::move(parts));
+  }
+
+  // The same uuid twice: the older ordinal is the one that others know.
+  void quarantine_twins() {
+    std::map<Uuid, bool> seen;
+    std::erase_if(result_.segments, [&](const RecoveredSegment& segment) {
+      if (seen.emplace(segment.header.id, true).second) return false;
+      quarantine(segment.name, "another file has its uuid");
+      return true;
+    });
+  }
+
+  void quarantine(const std::string& name, const std::string& reason) {
+    (void)disk_.rename(name, "quarantine/" + name);
+    reporter_.file_set_aside(name, reason);
+  }
+
+  // Seeds, refs and producers' numbers stand at the beginning of each file.
+  void read_heads() {
+    for (const RecoveredSegment& segment : result_.segments) {
+      result_.hash_seed = segment.header.hash_seed;  // of the newest
+      if (segment.header.does_supersede()) {
+        ends_.push_back({segment.header.supersedes, 0, 0, segment.header.supersedes_from, true});
+      }
+      if (segment.emptied) continue;
+      Opened& parts = opened_.at(segment.header.ordinal);
+      SegmentScan scan(*parts.file, segment.header.id, 64 * 1024);
+      const auto step = scan.next(segment.file_bytes);
+      const auto* head = std::get_if<ScannedBlock>(&step);
+      if (head == nullptr || head->header.kind != BlockKind::head) continue;
+      parts.head_read = true;
+      parts.blocks_begin = head->end_offset();
+      parts.refs = refs_in(head->header, head->payload);
+      parts.marks = marks_in(head->header, head->payload);
+      ends_.insert(ends_.end(), parts.refs.begin(), parts.refs.end());
+    }
+  }
+
+  void find_end(RecoveredSegment& segment) {
+    if (segment.emptied) {
+      segment.end = RecoveredSegment::End::told;
+      segment.end_bytes = segment.file_bytes;
+      return;
+    }
+    segment.first_written_us = segment.header.created_us;
+    DiskFile& file = *opened_.at(segment.header.ordinal).file;
+    if (const auto seal = read_seal(file, segment.header.id, segment.file_bytes)) {
+      segment.end = RecoveredSegment::End::sealed;
+      segment.end_bytes = segment.file_bytes - kBlockHeaderBytes;
+      segment.end_index = seal->first_index;
+      return;
+    }
+    for (const SegmentRef& ref : ends_) {
+      if (ref.id == segment.header.id && ref.closed && ref.synced_bytes != 0) {
+        segment.end = RecoveredSegment::End::told;
+        segment.end_bytes = std::min(ref.synced_bytes, segment.file_bytes);
+        segment.end_index = ref.end_index;
+        return;
+      }
+    }
+    read_whole(segment, file);
+  }
+
+  [[nodiscard]] std::uint64_t told_durable(const Uuid& id) const {
+    std::uint64_t bytes = 0;
+    for (const SegmentRef& ref : ends_) {
+      if (ref.id == id) bytes = std::max(bytes, ref.synced_bytes);
+    }
+    return bytes;
+  }
+  // Events of the segment from this index on are in another one.
+  [[nodiscard]] std::uint64_t superseded_from(const Uuid& id) const {
+    std::uint64_t from = UINT64_MAX;
+    for (const SegmentRef& ref : ends_) {
+      if (ref.id == id && ref.closed) from = std::min(from, ref.end_index);
+    }
+    return from;
+  }
+
+  // Rule 3 of the format's page.
+  void read_whole(RecoveredSegment& segment, DiskFile& file) {
+    const Uuid& id = segment.header.id;
+    const std::uint64_t cut = superseded_from(id);
+    std::uint64_t durable =
+        std::max(told_durable(id), opened_.at(segment.header.ordinal).blocks_begin);
+    SegmentScan scan(file, id);
+    for (;;) {
+      const auto step = scan.next(segment.file_bytes);
+      if (std::holds_alternative<ScanEnd>(step)) break;
+      if (const auto* block = std::get_if<ScannedBlock>(&step)) {
+        durable = std::max(durable, block->header.synced_upto);
+      }
+    }
+    durable = std::min(durable, segment.file_bytes);
+
+    KeyGroups key_groups;
+    std::uint64_t index = 0;
+    std::uint64_t end = kSegmentHeaderBytes;
+    std::optional<Damage> last_damage;  // with no good block behind it
+    scan.seek(kSegmentHeaderBytes);
+    for (;;) {
+      const auto step = scan.next(segment.file_bytes);
+      if (std::holds_alternative<ScanEnd>(step)) break;
+      if (const auto* damage = std::get_if<Damage>(&step)) {
+        // Below the line the events behind it count; the lane meets the damage and counts the gap.
+        if (damage->offset >= durable) break;
+        end = std::min(damage->end_offset, durable);
+        last_damage = Damage{damage->offset, end};
+        if (damage->end_offset > durable) break;
+        continue;
+      }
+      const auto& block = std::get<ScannedBlock>(step);
+      if (block.header.end_index() > cut) break;
+      last_damage.reset();
+      end = block.end_offset();
+      index = block.header.end_index();
+      note_events(block, key_groups);
+      if (block.offset >= durable) save_tail(segment, block);
+      if (end <= durable) segment.durable_index = index;
+    }
+    segment.end = RecoveredSegment::End::read;
+    segment.end_bytes = end;
+    segment.end_index = index;
+    segment.durable_bytes = std::min(durable, end);
+    if (last_damage) {
+      keep_damage(disk_, file, segment.name, *last_damage);
+      reporter_.quarantined(id, index, std::nullopt, end - last_damage->offset);
+    }
+    if (segment.file_bytes > end && cut == UINT64_MAX) {
+      reporter_.torn_tail(id, segment.file_bytes - end);
+    }
+    write_keys(segment, key_groups);
+  }
+
+  void note_events(const ScannedBlock& block, KeyGroups& key_groups) {
+    std::vector<StoredKey> keys;
+    collect_keys(block.records(), keys);
+    if (!keys.empty()) key_groups.emplace_back(block.header.written_us, std::move(keys));
+    if (block.header.kind != BlockKind::head) {
+      const auto marks = marks_in(block.header, block.payload);
+      read_marks_.insert(read_marks_.end(), marks.begin(), marks.end());
+    }
+  }
+
+  static void save_tail(RecoveredSegment& segment, const ScannedBlock& block) {
+    if (block.header.kind != BlockKind::events) return;
+    const Bytes records = block.records();
+    segment.tail.push_back({marks_in(block.header, block.payload),
+                            block.header.count,
+                            block.header.written_us,
+                            {records.begin(), records.end()}});
+  }
+
+  void write_keys(const RecoveredSegment& segment, const KeyGroups& groups) {
+    const std::string name = segment_name(segment.header.ordinal, segment.header.id, ".keys");
+    (void)disk_.remove(name);
+    if (groups.empty()) return;
+    std::error_code error;
+    const auto writer = KeysWriter::create(disk_, name, segment.header.id, error);
+    for (const auto& [written_us, keys] : groups) {
+      if (!error) error = writer->append(written_us, keys);
+    }
+    if (!error) error = writer->sync();
+    if (error) reporter_.keys_lost(name, error.message());
+  }
+
+  // The newest head has the numbers of every segment that was closed before; if it cannot be read,
+  // what stands in the others and in their blocks is put together.
+  void read_marks() {
+    bool complete = false;
+    for (auto segment = result_.segments.rbegin(); segment != result_.segments.rend(); ++segment) {
+      if (segment->emptied) continue;
+      complete = opened_.at(segment->header.ordinal).head_read;
+      break;
+    }
+    for (const RecoveredSegment& segment : result_.segments) {
+      const Opened& parts = opened_.at(segment.header.ordinal);
+      result_.marks.insert(result_.marks.end(), parts.marks.begin(), parts.marks.end());
+      if (!complete && !segment.emptied && segment.end != RecoveredSegment::End::read) {
+        read_marks_of(segment, *parts.file);
+      }
+    }
+    result_.marks.insert(result_.marks.end(), read_marks_.begin(), read_marks_.end());
+  }
+
+  void read_marks_of(const RecoveredSegment& segment, DiskFile& file) {
+    SegmentScan scan(file, segment.header.id);
+    for (;;) {
+      const auto step = scan.next(segment.end_bytes);
+      if (std::holds_alternative<ScanEnd>(step)) return;
+      if (const auto* block = std::get_if<ScannedBlock>(&step)) {
+        const auto marks = marks_in(block->header, block->payload);
+        result_.marks.insert(result_.marks.end(), marks.begin(), marks.end());
+      }
+    }
+  }
+
+  // Holes in the ordinals, but for the files that were moved to quarantine/.
+  void report_missing() {
+    std::vector<DirectoryEntry> entries;
+    (void)disk_.list("quarantine", entries);
+    std::set<std::uint64_t> known;
+    for (const DirectoryEntry& entry : entries) {
+      if (const auto named = parse_segment_name(entry.name, ".log")) known.insert(named->ordinal);
+    }
+    for (const RecoveredSegment& segment : result_.segments) known.insert(segment.header.ordinal);
+    if (result_.segments.empty()) return;
+    const std::uint64_t first = result_.segments.front().header.ordinal;
+    const std::uint64_t last = result_.segments.back().header.ordinal;
+    const auto there = static_cast<std::uint64_t>(
+        std::distance(known.lower_bound(first), known.upper_bound(last)));
+    if (there != last - first + 1) reporter_.segments_missing(last - first + 1 - there);
+  }
+
+  Disk& disk_;
+  SpoolReporter& reporter_;
+  Recovered result_;
+  std::map<std::uint64_t, Opened> opened_;  // by ordinal
+  std::vector<SegmentRef> ends_;            // of all heads, and of superseding headers
+  std::vector<ProducerMark> read_marks_;    // of blocks that were read
+};
+
+}  // namespace
+
+Recovered recover(Disk& disk, SpoolReporter& reporter) {
+  return Recovery(disk, reporter).run();
+}
+
+}  // namespace sluice::spool

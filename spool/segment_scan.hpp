@@ -1,0 +1,84 @@
+// Reads one segment file block by block: what is whole, and where bytes are bad.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "spool/block.hpp"
+#include "spool/segment_format.hpp"
+
+namespace sluice::spool {
+
+// A window that slides over a file, so that small blocks do not cost a read each. Bytes are read
+// once: what the file got after that is not seen behind the limit of the call that read it.
+//
+// Thread: one.
+class FileWindow final {
+ public:
+  FileWindow(DiskFile& file, std::size_t bytes) : file_(file), window_bytes_(bytes) {}
+  FileWindow(const FileWindow&) = delete;
+  FileWindow& operator=(const FileWindow&) = delete;
+
+  // The bytes at [offset, offset + count), valid until the next call; fewer only where the file, or
+  // what is below `limit`, ends, or where it cannot be read.
+  [[nodiscard]] Bytes at(std::uint64_t offset, std::size_t count, std::uint64_t limit);
+
+ private:
+  DiskFile& file_;
+  const std::size_t window_bytes_;
+  std::vector<std::byte> buffer_;
+  std::uint64_t begin_ = 0;  // buffer_[0, filled_) is the file's [begin_, begin_ + filled_)
+  std::size_t filled_ = 0;
+};
+
+// A block that is whole: its checksums are right, and its records are.
+struct ScannedBlock {
+  BlockHeader header;
+  std::uint64_t offset = 0;
+  Bytes payload;  // valid until the next call
+
+  [[nodiscard]] std::uint64_t end_offset() const { return offset + header.block_bytes(); }
+  [[nodiscard]] Bytes records() const { return payload.subspan(header.records_offset()); }
+};
+
+// Bad bytes; the next whole block, or the limit, is at `end_offset`.
+struct Damage {
+  std::uint64_t offset = 0;
+  std::uint64_t end_offset = 0;
+};
+
+struct ScanEnd {};
+
+// Thread: one.
+class SegmentScan final {
+ public:
+  // REQUIRES: `file` outlives the scan and is the segment's.
+  SegmentScan(DiskFile& file, const Uuid& segment, std::size_t window_bytes = 512 * 1024)
+      : window_(file, window_bytes), segment_(segment) {}
+
+  // The block at next_offset(), the damage there, or the end when that is `limit`. Goes on behind
+  // what it returned.
+  using Step = std::variant<ScannedBlock, Damage, ScanEnd>;
+  [[nodiscard]] Step next(std::uint64_t limit);
+
+  [[nodiscard]] std::uint64_t next_offset() const { return next_; }
+  void seek(std::uint64_t offset) { next_ = offset; }
+
+ private:
+  [[nodiscard]] std::optional<ScannedBlock> block_at(std::uint64_t offset, std::uint64_t limit);
+
+  FileWindow window_;
+  const Uuid segment_;
+  std::uint64_t next_ = kSegmentHeaderBytes;
+};
+
+// The header of a segment file, read from its beginning; NotASegment also if it is too short.
+[[nodiscard]] std::variant<SegmentHeader, OtherVersion, NotASegment> read_segment_header(
+    DiskFile& file);
+// The seal, if the last bytes of the file are one.
+[[nodiscard]] std::optional<BlockHeader> read_seal(DiskFile& file, const Uuid& segment,
+                                                   std::uint64_t file_bytes);
+
+}  // namespace sluice::spool

@@ -1,0 +1,416 @@
+// The spool on disk: what was appended is read back, in this process and the next one, whatever the
+// disk did meanwhile.
+#include "spool/disk_spool.hpp"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "spool/segment_format.hpp"
+#include "tests/support/fake_disk.hpp"
+#include "tests/unit/event_fixture.hpp"
+
+using namespace sluice::spool;
+using sluice::tests::append_block;
+using sluice::tests::chunk_of;
+using sluice::tests::FakeDisk;
+using sluice::tests::numbers_from;
+using Call = FakeDisk::Call;
+using Numbers = std::vector<std::uint64_t>;
+
+namespace {
+
+const std::error_code kEio{EIO, std::system_category()};
+const std::error_code kEnospc{ENOSPC, std::system_category()};
+
+struct RecordingReporter final : SpoolReporter {
+  void torn_tail(const Uuid&, std::uint64_t bytes) override { torn_bytes += bytes; }
+  void quarantined(const Uuid&, std::uint64_t, std::optional<std::uint64_t> events,
+                   std::uint64_t) override {
+    ++damages;
+    lost += events.value_or(0);
+  }
+  void file_set_aside(const std::string& name, std::string_view reason) override {
+    aside.push_back(name + ": " + std::string(reason));
+  }
+  void segments_missing(std::uint64_t count) override { missing += count; }
+  void segment_poisoned(const Uuid&, std::string_view, std::error_code) override { ++poisoned; }
+  void full(std::string_view) override { ++fulls; }
+  void room_again() override { ++rooms; }
+  void synced(std::chrono::microseconds) override { ++syncs; }
+  void keys_lost(const std::string&, std::string_view) override { ++keys_losses; }
+
+  std::uint64_t torn_bytes = 0;
+  std::uint64_t lost = 0;
+  std::uint64_t missing = 0;
+  int damages = 0;
+  int poisoned = 0;
+  int fulls = 0;
+  int rooms = 0;
+  int syncs = 0;
+  int keys_losses = 0;
+  std::vector<std::string> aside;
+};
+
+DiskSpoolOptions small(std::size_t lanes = 1) {
+  DiskSpoolOptions options;
+  options.lanes = lanes;
+  options.segment_bytes = 2'000;
+  options.reserve_bytes = 0;
+  options.seed = 7;
+  return options;
+}
+
+// A disk, and the process that uses it.
+struct Fixture {
+  explicit Fixture(DiskSpoolOptions o = small()) : options(o) { start(); }
+
+  void start() {
+    ++options.seed;
+    producers = std::make_unique<ProducerTable>(100);
+    spool = std::make_unique<DiskSpool>(options, disk, *producers, reporter, DiskSpool::Callbacks{},
+                                        now);
+  }
+  void kill_and_restart() {
+    spool.reset();
+    disk.crash();
+    disk.restart();
+    start();
+  }
+  void cut_power_and_restart() {
+    spool.reset();
+    disk.power_cut();
+    disk.restart();
+    start();
+  }
+  Position append(std::uint64_t first, std::uint64_t count, LaneIndex lane = 0) {
+    return append_block(*spool, lane, chunk_of(budget, first, count), now);
+  }
+  [[nodiscard]] bool try_append(std::uint64_t first, std::uint64_t count, LaneIndex lane = 0) {
+    std::vector<Chunk> chunks;
+    chunks.push_back(chunk_of(budget, first, count));
+    const bool done = spool->append(lane, chunks, {}, now).has_value();
+    CHECK(chunks.empty() == done);
+    return done;
+  }
+  void pass(std::int64_t ms) {
+    now.unix_us += ms * 1000;
+    now.steady_ms += ms;
+    spool->tend(now);
+  }
+
+  // All that the lane delivers from its watermarks on, confirmed segment by segment.
+  Numbers deliver(LaneIndex lane = 0, bool release = true) {
+    SpoolReader& reader = spool->reader(lane);
+    Numbers numbers;
+    for (auto segment = reader.first_segment(); segment; segment = reader.first_segment()) {
+      Position at{segment->id, watermarks[segment->id]};
+      for (;;) {
+        const ReadResult found = reader.read(at);
+        if (const auto* block = std::get_if<BlockPtr>(&found)) {
+          const std::uint64_t from = std::max(at.index, (*block)->first_index);
+          for (const auto number : numbers_from(*block, from)) numbers.push_back(number);
+          at.index = (*block)->end_index();
+          continue;
+        }
+        if (!release) return numbers;
+        reader.release(at);
+        watermarks[at.segment] = at.index;
+        if (std::holds_alternative<NothingYet>(found)) return numbers;
+        reader.confirm(at.segment);
+        break;
+      }
+    }
+    return numbers;
+  }
+
+  DiskSpoolOptions options;
+  FakeDisk disk{1};
+  ByteBudget budget{1'000'000'000};
+  RecordingReporter reporter;
+  std::map<Uuid, std::uint64_t> watermarks;
+  SpoolTime now{1'767'225'600'000'000, 5'000};
+  std::unique_ptr<ProducerTable> producers;
+  std::unique_ptr<DiskSpool> spool;
+};
+
+Numbers upto(std::uint64_t end) {
+  Numbers numbers;
+  for (std::uint64_t n = 0; n < end; ++n) numbers.push_back(n);
+  return numbers;
+}
+
+std::vector<std::string> segment_files(const FakeDisk& disk) {
+  std::vector<std::string> names;
+  for (const std::string& name : disk.names()) {
+    if (parse_segment_name(name, ".log")) names.push_back(name);
+  }
+  return names;
+}
+
+}  // namespace
+
+TEST_CASE("disk spool: what is appended is read in order, from memory") {
+  Fixture f;
+  f.append(0, 3);
+  f.append(3, 2);
+  CHECK(f.spool->events_held() == 5);
+  CHECK(f.deliver() == upto(5));
+  CHECK(f.spool->events_held() == 0);
+}
+
+TEST_CASE("disk spool: a lane that lags reads the files") {
+  DiskSpoolOptions options = small();
+  options.cached_bytes_max = 300;
+  Fixture f(options);
+  for (std::uint64_t n = 0; n < 60; n += 2) f.append(n, 2);
+  CHECK(f.budget.used_bytes() <= 400);
+  CHECK(segment_files(f.disk).size() > 3);
+  CHECK(f.deliver() == upto(60));
+}
+
+TEST_CASE("disk spool: after a crash all that was appended is there, once") {
+  Fixture f;
+  for (std::uint64_t n = 0; n < 40; n += 2) f.append(n, 2);
+  for (int i = 0; i < 3; ++i) {
+    f.kill_and_restart();
+    CHECK(f.spool->events_recovered() == 40);
+    CHECK(f.deliver(0, false).size() > 0);
+  }
+  CHECK(f.deliver() == upto(40));
+  CHECK(f.reporter.damages == 0);
+  CHECK(f.reporter.torn_bytes == 0);
+}
+
+TEST_CASE("disk spool: a power cut takes nothing that append() has returned for") {
+  for (int tries = 0; tries < 20; ++tries) {
+    Fixture f(small(2));
+    std::uint64_t next = 0;
+    for (int run = 0; run < 4; ++run) {
+      for (int i = 0; i < 5; ++i, ++next) f.append(next, 1, next % 2);
+      if (run == 2) f.pass(1'500);
+      f.cut_power_and_restart();
+    }
+    Numbers all = f.deliver(0);
+    const Numbers others = f.deliver(1);
+    all.insert(all.end(), others.begin(), others.end());
+    std::sort(all.begin(), all.end());
+    CHECK(all == upto(20));
+    CHECK(f.reporter.damages == 0);
+  }
+}
+
+TEST_CASE("disk spool: a torn last block is cut and nothing before it is lost") {
+  Fixture f;
+  f.append(0, 2);
+  f.append(2, 2);
+  const std::string name = segment_files(f.disk).front();
+  auto bytes = f.disk.content(name);
+  bytes.resize(bytes.size() - 9);
+  f.disk.set_content(name, bytes);
+  f.kill_and_restart();
+  CHECK(f.deliver() == upto(2));
+  CHECK(f.reporter.torn_bytes > 0);
+  CHECK(f.reporter.damages == 0);
+}
+
+TEST_CASE("disk spool: a bad block below the synced length is quarantined and counted") {
+  Fixture f;
+  f.append(0, 2);
+  const auto second = f.disk.content(segment_files(f.disk).front()).size();
+  f.append(2, 3);
+  f.append(5, 2);
+  const std::string name = segment_files(f.disk).front();
+  auto bytes = f.disk.content(name);
+  bytes[second + 100] ^= std::byte{1};
+  f.disk.set_content(name, bytes);
+  f.kill_and_restart();
+  CHECK(f.deliver() == Numbers{0, 1, 5, 6});
+  CHECK(f.reporter.lost == 3);
+  CHECK(f.reporter.torn_bytes == 0);
+  CHECK_FALSE(f.disk.content("quarantine/" + name + "-" + std::to_string(second)).empty());
+  CHECK(f.spool->events_held() == 0);
+}
+
+TEST_CASE("disk spool: a failed sync moves the group to a segment that supersedes") {
+  for (const bool crash : {false, true}) {
+    Fixture f;
+    f.append(0, 2);
+    int fails = 1;
+    f.disk.fault = [&](Call call, const std::string&) {
+      return call == Call::sync && fails-- > 0 ? kEio : std::error_code{};
+    };
+    f.append(2, 2);
+    f.append(4, 1);
+    CHECK(f.reporter.poisoned == 1);
+    CHECK(segment_files(f.disk).size() == 2);
+    if (crash) f.kill_and_restart();
+    CHECK(f.deliver() == upto(5));
+  }
+}
+
+TEST_CASE(
+    "disk spool: a group that failed goes nowhere before the poisoned segment's end is told") {
+  Fixture f(small(2));
+  f.append(0, 1, 0);
+  f.append(1, 1, 1);
+  // The sync fails, and so does every try to make another file.
+  bool broken = true;
+  f.disk.fault = [&](Call call, const std::string& name) {
+    if (!broken) return std::error_code{};
+    const bool new_file = call == Call::open && name.ends_with(".tmp");
+    return call == Call::sync || new_file ? kEio : std::error_code{};
+  };
+  CHECK_FALSE(f.try_append(2, 1, 0));
+  // The other lane's segment could be written; the group may stand in the first one.
+  f.disk.fault = [&](Call call, const std::string& name) {
+    return call == Call::open && name.ends_with(".tmp") ? kEio : std::error_code{};
+  };
+  CHECK_FALSE(f.try_append(2, 1, 1));
+  f.disk.fault = {};
+  f.append(2, 1, 1);
+  f.kill_and_restart();
+  Numbers all = f.deliver(0);
+  for (const auto number : f.deliver(1)) all.push_back(number);
+  std::sort(all.begin(), all.end());
+  CHECK(all == upto(3));
+}
+
+TEST_CASE("disk spool: a full disk takes nothing, keeps what it has, and goes on by itself") {
+  Fixture f;
+  f.append(0, 2);
+  f.disk.fault = [](Call call, const std::string&) {
+    return call == Call::write ? kEnospc : std::error_code{};
+  };
+  CHECK_FALSE(f.try_append(2, 2));
+  CHECK_FALSE(f.spool->why_full().empty());
+  CHECK_FALSE(f.spool->lane_with_room(f.now));
+  f.disk.fault = {};
+  f.pass(1'000);
+  CHECK(f.spool->why_full().empty());
+  REQUIRE(f.spool->lane_with_room(f.now));
+  f.append(2, 2);
+  f.kill_and_restart();
+  CHECK(f.deliver() == upto(4));
+}
+
+TEST_CASE("disk spool: at its cap it is full until something was delivered") {
+  DiskSpoolOptions options = small();
+  options.bytes_max = 8'000;
+  Fixture f(options);
+  std::uint64_t next = 0;
+  while (f.spool->lane_with_room(f.now)) f.append(next++, 1);
+  CHECK(f.spool->bytes() <= options.bytes_max);
+  CHECK(f.spool->why_full().find("bytes_max") != std::string::npos);
+  CHECK(f.deliver() == upto(next));
+  f.pass(1'000);
+  REQUIRE(f.spool->lane_with_room(f.now));
+  f.append(next, 1);
+  CHECK(f.deliver() == Numbers{next});
+}
+
+TEST_CASE(
+    "disk spool: a delivered segment is kept for retain_time, and can be rewound until then") {
+  DiskSpoolOptions options = small();
+  options.retain_time = std::chrono::seconds(60);
+  Fixture f(options);
+  for (std::uint64_t n = 0; n < 30; ++n) f.append(n, 1);
+  const auto files = segment_files(f.disk).size();
+  CHECK(f.deliver() == upto(30));
+  f.pass(1'000);
+  CHECK(segment_files(f.disk).size() == files);
+  SpoolReader& reader = f.spool->reader(0);
+  const auto kept = reader.delivered();
+  REQUIRE(kept.size() == files - 1);
+  reader.rewind({kept.front().segment, 1});
+  f.watermarks[kept.front().segment] = 1;
+  CHECK(reader.first_segment()->id == kept.front().segment);
+  CHECK(f.spool->events_held() == kept.front().index - 1);
+  const Numbers again = f.deliver();
+  CHECK(again.size() == kept.front().index - 1);
+  CHECK(again.front() == 1);
+  f.pass(1'000);
+  f.pass(60'000);
+  CHECK(segment_files(f.disk).size() == 1);
+  CHECK(reader.delivered().empty());
+}
+
+TEST_CASE(
+    "disk spool: files go in the order of their ordinals, so a hole is a file that was taken") {
+  DiskSpoolOptions options = small(2);
+  options.retain_time = std::chrono::seconds(0);
+  Fixture f(options);
+  for (std::uint64_t n = 0; n < 40; ++n) f.append(n, 1, n % 2);
+  const auto delivered = f.deliver(1);  // the other lane's wait
+  f.pass(1'000);
+  f.pass(1'000);
+  f.kill_and_restart();
+  CHECK(f.reporter.missing == 0);
+  const auto files = segment_files(f.disk);
+  f.spool.reset();
+  CHECK_FALSE(f.disk.remove(files[files.size() / 2]));
+  f.start();
+  CHECK(f.reporter.missing == 1);
+}
+
+TEST_CASE("disk spool: producers' numbers survive their segments") {
+  DiskSpoolOptions options = small();
+  options.retain_time = std::chrono::seconds(0);
+  Fixture f(options);
+  const ProducerKey key{11, 12};
+  for (std::uint64_t n = 0; n < 30; ++n) {
+    std::vector<Chunk> chunks;
+    chunks.push_back(chunk_of(f.budget, n, 1));
+    const std::vector<ProducerMark> marks{{key, n + 1}};
+    REQUIRE(f.spool->append(0, chunks, marks, f.now));
+    f.producers->advance(marks);
+  }
+  f.kill_and_restart();
+  CHECK(f.producers->have(key) == 30);
+  f.append(30, 1);
+  (void)f.deliver();
+  for (int i = 0; i < 3; ++i) f.pass(1'000);
+  CHECK(segment_files(f.disk).size() == 1);
+  f.kill_and_restart();
+  CHECK(f.producers->have(key) == 30);
+}
+
+TEST_CASE(
+    "disk spool: foreign files stay, broken ones go to quarantine, a newer version stops it") {
+  Fixture f;
+  f.append(0, 1);
+  f.spool.reset();
+  const std::string text = "not a segment";
+  f.disk.set_content("notes.txt", std::as_bytes(std::span(text)));
+  const std::string name = segment_name(900, Uuid::random(), ".log");
+  f.disk.set_content(name, {});
+  f.start();
+  CHECK(f.reporter.aside.size() == 2);
+  CHECK(f.deliver() == upto(1));
+  f.spool.reset();
+  const std::string version = "sluice-spool 2\n";
+  f.disk.set_content("VERSION", std::as_bytes(std::span(version)));
+  CHECK_THROWS_AS(f.start(), NewerFormat);
+}
+
+TEST_CASE("disk spool: a tail that a failed sync left in doubt is written again at start") {
+  Fixture f;
+  f.append(0, 2);
+  // Written, not synced, and then the process ends.
+  f.disk.fault = [](Call call, const std::string& name) {
+    const bool new_file = call == Call::open && name.ends_with(".tmp");
+    return call == Call::sync || new_file ? kEio : std::error_code{};
+  };
+  CHECK_FALSE(f.try_append(2, 2));
+  f.disk.fault = {};
+  f.kill_and_restart();
+  const Numbers numbers = f.deliver();
+  // The events of a group that was not acked may be there or not, but never in part.
+  CHECK((numbers == upto(2) || numbers == upto(4)));
+  f.watermarks.clear();
+  f.cut_power_and_restart();
+  CHECK(f.deliver() == numbers);
+}
