@@ -222,18 +222,21 @@ void DiskLane::report_damage(const LaneSegment& segment, const Damage& damage,
   reporter_.quarantined(segment.id, first_index, events, damage.end_offset - damage.offset);
 }
 
-void DiskLane::release(const Position& upto) {
+std::uint64_t DiskLane::release(const Position& upto) {
+  std::uint64_t events = 0;
   {
     const std::lock_guard lock(mutex_);
     LaneSegment* segment = find_locked(upto.segment);
-    if (segment == nullptr) return;
+    if (segment == nullptr) return 0;
     const std::uint64_t index = std::min(upto.index, segment->end_index);
     if (index > segment->released_index) {
-      events_held_ -= index - segment->released_index;
+      events = index - segment->released_index;
+      events_held_ -= events;
       segment->released_index = index;
     }
   }
   callbacks_.on_released(upto);
+  return events;
 }
 
 std::uint64_t DiskLane::events_held() const {
@@ -261,22 +264,26 @@ std::vector<Position> DiskLane::delivered() const {
   return positions;
 }
 
-void DiskLane::rewind(const Position& position) {
+std::uint64_t DiskLane::rewind(const Position& position) {
   const std::lock_guard lock(mutex_);
   LaneSegment* segment = find_locked(position.segment);
-  if (segment == nullptr || position.index >= segment->released_index) return;
-  events_held_ += segment->released_index - position.index;
+  if (segment == nullptr || position.index >= segment->released_index) return 0;
+  const std::uint64_t events = segment->released_index - position.index;
+  events_held_ += events;
   segment->released_index = position.index;
   segment->confirmed = false;
+  return events;
 }
 
-void DiskLane::quarantine(const Uuid& id) {
+std::uint64_t DiskLane::quarantine(const Uuid& id) {
   const std::lock_guard lock(mutex_);
   LaneSegment* segment = find_locked(id);
-  if (segment == nullptr) return;
-  events_held_ -= segment->end_index - segment->released_index;
+  if (segment == nullptr) return 0;
+  const std::uint64_t events = segment->end_index - segment->released_index;
+  events_held_ -= events;
   quarantined_.push_back(*segment);
   std::erase_if(segments_, [&](const LaneSegment& s) { return s.id == id; });
+  return events;
 }
 
 }  // namespace sluice::spool

@@ -72,12 +72,12 @@ class DiskLane final : public SpoolReader {
 
   [[nodiscard]] std::optional<SegmentToDeliver> first_segment() override;
   [[nodiscard]] ReadResult read(const Position& position) override;
-  void release(const Position& upto) override;
+  std::uint64_t release(const Position& upto) override;
   [[nodiscard]] std::uint64_t events_held() const override;  // thread: any
   void confirm(const Uuid& segment) override;
   [[nodiscard]] std::vector<Position> delivered() const override;
-  void rewind(const Position& position) override;
-  void quarantine(const Uuid& segment) override;
+  std::uint64_t rewind(const Position& position) override;
+  std::uint64_t quarantine(const Uuid& segment) override;
 
  private:
   // Where the lane stands in a file.
