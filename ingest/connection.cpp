@@ -27,7 +27,9 @@ constexpr std::size_t kChunkCapacityMax = kChunkBytesMax + 4096;
 static_assert(ReadGate::kReadBytesMax < spool::kLineDeltaMax);
 
 // How often a connection that waits for its last acks looks whether anybody is there to read them.
-constexpr std::chrono::seconds kHangupPeriod{1};
+constexpr std::chrono::milliseconds kHangupPeriod{200};
+// A stop waits for so small a part of the time that a producer otherwise has to read its answers.
+constexpr int kAnswerTimeAtStop = 15;
 // How long, and for how many bytes, a connection is read to nowhere so that its last answer is not
 // lost to a reset.
 constexpr std::chrono::seconds kLingerTime{1};
@@ -362,10 +364,14 @@ asio::awaitable<void> Connection::answer_rest() {
   }
   if (session_->is_done()) session_->summarise();
   send_answers();
-  const auto deadline = Clock::now() + shared_.answer_timeout;
-  while (!closing_ && !peer_gone_ && session_->has_unsent() && Clock::now() < deadline) {
-    co_await wait_woken(deadline);
+  answers_until_ = Clock::now() + answer_time();
+  while (!closing_ && !peer_gone_ && session_->has_unsent() && Clock::now() < answers_until_) {
+    co_await wait_woken(answers_until_);
   }
+}
+
+Clock::duration Connection::answer_time() const {
+  return stopping_ ? shared_.answer_timeout / kAnswerTimeAtStop : shared_.answer_timeout;
 }
 
 // Closing a socket with bytes in it that nobody read resets the connection, and the reset may
@@ -397,6 +403,7 @@ void Connection::wake_when_readable() {
 void Connection::stop() {
   stopping_ = true;
   if (peer_.can_shut_reading) ::shutdown(socket_.native_handle(), SHUT_RD);
+  answers_until_ = std::min(answers_until_, Clock::now() + answer_time());
   boost::system::error_code ignored;
   socket_.cancel(ignored);
 }

@@ -112,6 +112,7 @@ class Connection final : private ReadGate::Reader {
   void wait_writable();
   void look_for_hangup();
   boost::asio::awaitable<void> answer_rest();
+  [[nodiscard]] std::chrono::steady_clock::duration answer_time() const;
   boost::asio::awaitable<void> linger();
   void wake_when_readable();
 
@@ -141,6 +142,9 @@ class Connection final : private ReadGate::Reader {
   std::unique_ptr<AckSession> session_;  // of a producer that asked for acks
   bool waits_writable_ = false;          // send_answers() goes on when the socket takes more
   bool peer_gone_ = false;               // nobody reads answers any more
+  // Nothing is left to do but to send answers, and for no longer than this.
+  std::chrono::steady_clock::time_point answers_until_ =
+      std::chrono::steady_clock::time_point::max();
   // Lives as long as the connection: tells a late call that it has gone.
   const std::shared_ptr<Connection*> self_;
 };
