@@ -40,6 +40,19 @@ DedupeWindow::Outcome DedupeWindow::insert(const DedupeHash& hash, std::int64_t 
   return first_half_seen ? Outcome::conflict : Outcome::fresh;
 }
 
+void DedupeWindow::restore(const DedupeHash& hash, std::int64_t age_ms, std::int64_t now_ms) {
+  if (options_.keys_max == 0 || age_ms > options_.window_ms) return;
+  // The ring is in the order of time, even if the clock that the ages were told by was not.
+  const std::int64_t inserted_ms = now_ms - std::max<std::int64_t>(age_ms, 0);
+  append(hash, begin_ == end_ ? inserted_ms : std::max(inserted_ms, newest_ms_));
+}
+
+void DedupeWindow::rewind(const Mark& mark) {
+  // Entries may have left at the other end meanwhile, even the one that the mark stood at.
+  while (end_ > mark.end && end_ > begin_) drop_newest();
+  newest_ms_ = mark.newest_ms;
+}
+
 void DedupeWindow::prefetch_bucket(const DedupeHash& hash) const {
   if (buckets_) __builtin_prefetch(&bucket(hash));
 }
@@ -83,7 +96,7 @@ bool DedupeWindow::is_stale(const Entry& entry, std::int64_t now_ms) const {
   return age > options_.window_ms;
 }
 
-void DedupeWindow::append(const DedupeHash& hash, std::int64_t now_ms) {
+void DedupeWindow::append(const DedupeHash& hash, std::int64_t inserted_ms) {
   if (keys() == options_.keys_max) {
     drop_oldest();
     cut_by_count_ = true;
@@ -96,11 +109,20 @@ void DedupeWindow::append(const DedupeHash& hash, std::int64_t now_ms) {
   // An older entry that has the bucket's number only by chance (its own has left) is harmless: it
   // is compared by its hash like any other.
   const bool linked = older >= begin_ && older < end_;
-  entry(end_) = {hash, static_cast<std::uint32_t>(now_ms),
+  entry(end_) = {hash, static_cast<std::uint32_t>(inserted_ms),
                  linked ? static_cast<std::uint32_t>(end_ - older) : 0};
   newest = static_cast<std::uint32_t>(end_);
-  newest_ms_ = now_ms;
+  newest_ms_ = inserted_ms;
   ++end_;
+}
+
+// The bucket leads again to where it led before; if that entry has left the ring, nowhere.
+void DedupeWindow::drop_newest() {
+  --end_;
+  const Entry& newest = entry(end_);
+  const std::uint64_t older = newest.to_older == 0 ? begin_ - 1 : end_ - newest.to_older;
+  bucket(newest.hash) = static_cast<std::uint32_t>(older);
+  if (end_ % kSlabEntries == 0) slabs_[end_ / kSlabEntries % slabs_.size()].reset();
 }
 
 void DedupeWindow::drop_oldest() {

@@ -46,6 +46,20 @@ class DedupeWindow final {
   // `now_ms`: of a clock that never goes back.
   [[nodiscard]] Outcome insert(const DedupeHash& hash, std::int64_t now_ms);
 
+  // Remembers a hash that was inserted `age_ms` ago by a process before this one.
+  // REQUIRES: the oldest come first, and all of them before any insert().
+  void restore(const DedupeHash& hash, std::int64_t age_ms, std::int64_t now_ms);
+
+  // The window as it is now. What is inserted afterwards can be forgotten again, the newest first,
+  // as if it had not been; what had to go to make room for it does not come back.
+  struct Mark {
+    std::uint64_t end;
+    std::int64_t newest_ms;
+  };
+  [[nodiscard]] Mark mark() const { return {end_, newest_ms_}; }
+  // REQUIRES: no rewind to an older mark since.
+  void rewind(const Mark& mark);
+
   // Bring what insert() will look at for this hash into the cache: first the bucket, and when that
   // has come, the newest entry in it. Hints: they change nothing.
   void prefetch_bucket(const DedupeHash& hash) const;
@@ -78,7 +92,8 @@ class DedupeWindow final {
   }
   [[nodiscard]] std::uint64_t newest_in(const std::uint32_t& bucket) const;
   [[nodiscard]] bool is_stale(const Entry& entry, std::int64_t now_ms) const;
-  void append(const DedupeHash& hash, std::int64_t now_ms);
+  void append(const DedupeHash& hash, std::int64_t inserted_ms);
+  void drop_newest();
   void drop_oldest();
   void drop_all();
 

@@ -1,121 +1,243 @@
 #include "ingest/journal.hpp"
 
+#include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <utility>
 
 namespace sluice::ingest {
 namespace {
 
-// What one turn takes, duplicates included: a group commit of 256 KiB. Quiet connections' chunks
+// What one block takes, duplicates included: a group commit of 256 KiB. Quiet connections' chunks
 // are small, so their number is bounded too.
 constexpr std::size_t kTakenBytesMax = 256 * 1024;
 constexpr std::size_t kTakenChunksMax = 1024;
 
-bool has_key(const spool::RecordHeader& header) {
-  return (header.flags & (spool::kHasDedupeKey | spool::kHasIdKey)) != 0;
+constexpr std::int64_t kTendMs = 1'000;
+
+// Lanes have no room for a moment whenever events come faster than they are committed; after this
+// long it is the spool that is full. (A disk that refuses a block is full at once.)
+constexpr std::int64_t kNoRoomMs = 100;
+
+bool is_patient(const Origin& origin) {
+  return origin.on_full == OnFull::wait;
 }
 
-DedupeHash key_of(const spool::RecordHeader& header) {
-  return {header.dedupe_hash[0], header.dedupe_hash[1]};
-}
-
-template <typename Visit>
-void for_each_key(const spool::Chunk& chunk, Visit&& visit) {
+// The lines of the chunk's events.
+std::vector<AckLedger::Lines> lines_of(const spool::Chunk& chunk, const Origin& origin) {
+  std::vector<AckLedger::Lines> lines;
+  if (!origin.ledger) return lines;
   const auto bytes = chunk.bytes();
   for (std::size_t at = 0; at < bytes.size();) {
     const spool::RecordHeader& header = spool::EventView(bytes.data() + at).header();
-    if (has_key(header)) visit(key_of(header));
+    const std::uint64_t line = origin.first_line + line_delta(header);
+    if (!lines.empty() && lines.back().last + 1 == line) {
+      lines.back().last = line;
+    } else {
+      lines.push_back({line, line});
+    }
     at += header.record_bytes;
   }
+  return lines;
 }
 
 }  // namespace
 
-Journal::Turn Journal::turn(const spool::SpoolTime& now) {
-  const auto lane = stages_.spool.lane_with_room(now);
-  if (!lane) return {Result::spool_full};
+Journal::Journal(JournalOptions options, const JournalStages& stages)
+    : options_(options),
+      stages_(stages),
+      admission_(stages.dedupe, stages.ids, stages.producers, stages.counters) {}
 
-  std::vector<spool::Chunk> chunks;
-  std::vector<Share> shares;
-  std::size_t taken_bytes = 0;
-  std::uint64_t events = 0;
-  spool::Chunk chunk;
-  Origin origin;
-  while (taken_bytes < kTakenBytesMax && shares.size() < kTakenChunksMax &&
-         stages_.queue.pop(chunk, origin)) {
-    taken_bytes += chunk.bytes().size();
-    const std::uint64_t duplicates = admit(chunk, now);
-    shares.push_back({std::move(origin), chunk.count(), duplicates});
-    if (chunk.empty()) continue;
-    events += chunk.count();
-    chunks.push_back(std::move(chunk));
+Journal::Turn Journal::turn(const spool::SpoolTime& now) {
+  if (now.steady_ms - tended_ms_ >= kTendMs) tend(now);
+  const auto lane = stages_.spool.lane_with_room(now);
+  if (!lane) return no_room(now);
+  if (block_.shares.empty()) {
+    has_room();
+    gather(now);
+    if (gathered_.empty()) {
+      stages_.dedupe.expire(now.steady_ms);
+      tend(now);
+      publish(now);
+      return {Result::queue_empty};
+    }
+    if (!is_closed(now)) {
+      return {Result::gathering, gathering_since_ms_ + options_.sync_delay.count()};
+    }
+    admit_gathered(now);
   }
-  if (shares.empty()) {
-    stages_.dedupe.expire(now.steady_ms);
-    stages_.spool.tend(now);
+  const Turn turn = append(*lane, now);
+  publish(now);
+  return turn;
+}
+
+void Journal::tend(const spool::SpoolTime& now) {
+  stages_.spool.tend(now);
+  tended_ms_ = now.steady_ms;
+}
+
+void Journal::gather(const spool::SpoolTime& now) {
+  if (gathered_.empty()) {
+    gathered_bytes_ = 0;
+    producer_waits_ = false;
+    gathering_since_ms_ = now.steady_ms;
   }
+  Taken taken;
+  while (gathered_bytes_ < kTakenBytesMax && gathered_.size() < kTakenChunksMax &&
+         stages_.queue.pop(taken.chunk, taken.origin)) {
+    gathered_bytes_ += taken.chunk.bytes().size();
+    producer_waits_ = producer_waits_ || taken.origin.ledger;
+    gathered_.push_back(std::exchange(taken, {}));
+  }
+}
+
+bool Journal::is_closed(const spool::SpoolTime& now) const {
+  return producer_waits_ || finishing_soon_ || gathered_bytes_ >= kTakenBytesMax ||
+         gathered_.size() >= kTakenChunksMax ||
+         now.steady_ms - gathering_since_ms_ >= options_.sync_delay.count();
+}
+
+// Those that do not wait come last: so they can leave the block again with all that they are the
+// originals of. A connection's chunks are all of one kind, so that its order stays.
+void Journal::admit_gathered(const spool::SpoolTime& now) {
+  const auto impatient =
+      std::stable_partition(gathered_.begin(), gathered_.end(),
+                            [](const Taken& taken) { return is_patient(taken.origin); });
+  for (auto taken = gathered_.begin(); taken != impatient; ++taken) admit(std::move(*taken), now);
+  block_.patient_chunks = block_.chunks.size();
+  block_.patient_shares = block_.shares.size();
+  if (impatient != gathered_.end()) block_.patient = admission_.mark();
+  for (auto taken = impatient; taken != gathered_.end(); ++taken) admit(std::move(*taken), now);
+  gathered_.clear();
+}
+
+void Journal::admit(Taken taken, const spool::SpoolTime& now) {
+  Share share;
+  if (!is_patient(taken.origin)) share.lines = lines_of(taken.chunk, taken.origin);
+  share.duplicates = admission_.admit(taken.chunk, taken.origin, now);
+  share.stored = taken.chunk.count();
+  share.origin = std::move(taken.origin);
+  block_.shares.push_back(std::move(share));
+  if (!taken.chunk.empty()) block_.chunks.push_back(std::move(taken.chunk));
+}
+
+Journal::Turn Journal::append(spool::LaneIndex lane, const spool::SpoolTime& now) {
+  const auto marks = admission_.marks();
+  std::optional<BlockEnd> end;
+  if (!block_.chunks.empty() || !marks.empty()) {
+    const bool has_events = !block_.chunks.empty();
+    const auto position = stages_.spool.append(lane, block_.chunks, marks, now);
+    if (!position) return refused();
+    has_room();
+    if (has_events) end = BlockEnd{lane, *position};
+  }
+  settle(end);
+  return {Result::worked};
+}
+
+// The block is durable, or there was nothing of it to store.
+void Journal::settle(const std::optional<BlockEnd>& end) {
+  admission_.settle();
+  if (end) remember(*end);
+  std::uint64_t stored = 0;
+  std::uint64_t duplicates = 0;
+  for (const Share& share : block_.shares) {
+    stored += share.stored;
+    duplicates += share.duplicates;
+  }
+  add(stages_.counters.events_journaled, stored);
+  add(stages_.counters.duplicates, duplicates);
+  for (const Share& share : block_.shares) {
+    const Origin& origin = share.origin;
+    if (!origin.ledger) continue;
+    origin.ledger->durable(origin.ticket, share.stored, share.duplicates);
+    if (origin.ledger->stage() == AckStage::committed) watch(share, end);
+  }
+  block_.chunks.clear();
+  block_.shares.clear();
+}
+
+void Journal::watch(const Share& share, const std::optional<BlockEnd>& end) {
+  std::span<const BlockEnd> ends = ends_;
+  if (share.duplicates == 0 && end) ends = {&*end, 1};
+  stages_.commits.watch(ends, share.origin.ledger, share.origin.ticket);
+}
+
+void Journal::remember(const BlockEnd& end) {
+  const auto known = std::find_if(ends_.begin(), ends_.end(),
+                                  [&](const BlockEnd& other) { return other.lane == end.lane; });
+  if (known == ends_.end()) {
+    ends_.push_back(end);
+  } else {
+    known->position = end.position;
+  }
+}
+
+void Journal::has_room() {
+  no_room_since_ms_.reset();
+  full_.store(false, std::memory_order_relaxed);
+}
+
+Journal::Turn Journal::no_room(const spool::SpoolTime& now) {
+  if (!no_room_since_ms_) no_room_since_ms_ = now.steady_ms;
+  if (now.steady_ms - *no_room_since_ms_ >= kNoRoomMs) full_.store(true, std::memory_order_relaxed);
+  return is_full() ? turn_away_waiting() : Turn{Result::spool_full};
+}
+
+// The keys go first: a line that is sent again because of the nack must be new.
+Journal::Turn Journal::refused() {
+  full_.store(true, std::memory_order_relaxed);
+  if (block_.shares.size() > block_.patient_shares) {
+    admission_.rewind(block_.patient);
+    for (std::size_t i = block_.patient_shares; i < block_.shares.size(); ++i) {
+      const Share& share = block_.shares[i];
+      turn_away(share.origin, share.lines, share.stored + share.duplicates);
+    }
+    block_.shares.resize(block_.patient_shares);
+    block_.chunks.resize(block_.patient_chunks);
+    // Nothing but duplicates are left: they need no room.
+    if (block_.chunks.empty() && admission_.marks().empty()) settle({});
+  }
+  return turn_away_waiting();
+}
+
+Journal::Turn Journal::turn_away_waiting() {
+  const auto impatient =
+      std::stable_partition(gathered_.begin(), gathered_.end(),
+                            [](const Taken& taken) { return is_patient(taken.origin); });
+  for (auto taken = impatient; taken != gathered_.end(); ++taken) {
+    turn_away(taken->origin, lines_of(taken->chunk, taken->origin), taken->chunk.count());
+  }
+  gathered_.erase(impatient, gathered_.end());
+  Taken taken;
+  for (std::size_t i = 0; i < kTakenChunksMax; ++i) {
+    if (!stages_.queue.pop_impatient(taken.chunk, taken.origin)) return {Result::spool_full};
+    turn_away(taken.origin, lines_of(taken.chunk, taken.origin), taken.chunk.count());
+  }
+  return {Result::worked};
+}
+
+void Journal::turn_away(const Origin& origin, std::span<const AckLedger::Lines> lines,
+                        std::uint64_t events) {
+  switch (origin.on_full) {
+    case OnFull::wait:
+      std::abort();  // never
+    case OnFull::reject:
+      add(stages_.counters.refused[static_cast<std::size_t>(Refusal::full)], events);
+      add(stages_.counters.events_turned_away, events);
+      break;
+    case OnFull::drop:
+      add(stages_.counters.events_dropped, events);
+      break;
+  }
+  if (origin.ledger) origin.ledger->turned_away(origin.ticket, lines, Refusal::full);
+}
+
+void Journal::publish(const spool::SpoolTime& now) {
   stages_.counters.dedupe_keys.store(stages_.dedupe.keys(), std::memory_order_relaxed);
   stages_.counters.dedupe_window_ms.store(
       static_cast<std::uint64_t>(stages_.dedupe.effective_window_ms(now.steady_ms)),
       std::memory_order_relaxed);
-  if (shares.empty()) return {Result::queue_empty};
-  BlockEnd end{*lane, {}};
-  if (!chunks.empty()) {
-    const auto position = stages_.spool.append(*lane, chunks, {}, now);
-    if (!position) std::abort();  // only a disk says no
-    end.position = *position;
-    add(stages_.counters.events_journaled, events);
-  }
-  for (const Share& share : shares) settle(share, end);
-  return {Result::worked};
-}
-
-void Journal::settle(const Share& share, const BlockEnd& end) {
-  const Origin& origin = share.origin;
-  if (!origin.ledger) return;
-  origin.ledger->durable(origin.ticket, share.stored, share.duplicates);
-  if (origin.ledger->stage() != AckStage::committed) return;
-  const std::span<const BlockEnd> ends{&end, share.stored == 0 ? 0u : 1u};
-  stages_.commits.watch(ends, origin.ledger, origin.ticket);
-}
-
-// The window's table is far larger than the cache: asked for one by one, each key would wait for
-// its bucket and then for the entry that it leads to. Two passes ahead fetch both for all of a
-// chunk.
-std::uint64_t Journal::admit(spool::Chunk& chunk, const spool::SpoolTime& now) {
-  const std::uint64_t offered = chunk.count();
-  for_each_key(chunk, [&](const DedupeHash& hash) { stages_.dedupe.prefetch_bucket(hash); });
-  for_each_key(chunk, [&](const DedupeHash& hash) { stages_.dedupe.prefetch_entry(hash); });
-  chunk.retain([&](spool::RecordHeader& header, std::span<spool::FieldSpan> fields) {
-    return admit_event(header, fields, now);
-  });
-  return offered - chunk.count();
-}
-
-// False for a duplicate.
-bool Journal::admit_event(spool::RecordHeader& header, std::span<spool::FieldSpan> fields,
-                          const spool::SpoolTime& now) {
-  if (has_key(header)) {
-    switch (stages_.dedupe.insert(key_of(header), now.steady_ms)) {
-      case DedupeWindow::Outcome::fresh:
-        break;
-      case DedupeWindow::Outcome::duplicate:
-        add(stages_.counters.duplicates, 1);
-        return false;
-      case DedupeWindow::Outcome::conflict:
-        if ((header.flags & spool::kHasIdKey) == 0) break;  // two keys whose hashes share a half
-        add(stages_.counters.id_conflicts, 1);
-        header.flags = static_cast<std::uint8_t>(header.flags & ~spool::kHasId);
-        for (spool::FieldSpan& field : fields) {
-          if (field.field == static_cast<std::uint32_t>(spool::Field::id_member)) {
-            field.field = static_cast<std::uint32_t>(spool::Field::extra) & 0xff;
-          }
-        }
-        break;
-    }
-  }
-  if ((header.flags & spool::kHasId) == 0) header.id = stages_.ids.next(now.unix_us);
-  return true;
 }
 
 }  // namespace sluice::ingest

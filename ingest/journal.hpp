@@ -2,10 +2,15 @@
 // queue, drops duplicates, appends blocks to the spool, and tells the connections what is durable.
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <vector>
 
+#include "ingest/admission.hpp"
 #include "ingest/commit_watch.hpp"
 #include "ingest/dedupe_window.hpp"
 #include "ingest/event_queue.hpp"
@@ -33,11 +38,20 @@ struct JournalStages {
   IngestCounters& counters;
 };
 
-// Thread: the journal's.
+// A block is made in three steps: chunks are gathered; they are admitted, which takes duplicates
+// out; the block is appended. When the spool does not take it, the chunks of listeners that do not
+// let producers wait leave it again, and the rest is tried again as it is: nothing else goes ahead
+// of it, so that no connection's order is broken, and no line is acked before it.
+//
+// A chunk's duplicates are done with when its block is: their originals are in that block or in one
+// before it. They are committed when every lane has committed what was appended to it so far in
+// this run. (An original that a run before this one left in the spool is durable, but may be
+// committed later.)
+//
+// Thread: the journal's, but for is_full().
 class Journal final {
  public:
-  Journal(JournalOptions options, const JournalStages& stages)
-      : options_(options), stages_(stages) {}
+  Journal(JournalOptions options, const JournalStages& stages);
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
 
@@ -51,27 +65,68 @@ class Journal final {
     Result result = Result::queue_empty;
     std::int64_t until_ms = 0;  // of gathering, by the steady clock
   };
-  // One bounded turn: at most one block.
+  // One bounded turn: at most one block. At least one each second.
   [[nodiscard]] Turn turn(const spool::SpoolTime& now);
 
   // From now on blocks close at once.
   void finish_soon() { finishing_soon_ = true; }
 
+  // The disk refused a block, or no lane has had room for a while: chunks whose producers do not
+  // wait are turned away. Thread: any.
+  [[nodiscard]] bool is_full() const { return full_.load(std::memory_order_relaxed); }
+
  private:
-  // A chunk of the block that is being made.
+  struct Taken {
+    spool::Chunk chunk;
+    Origin origin;
+  };
+  // What a chunk of the block comes to.
   struct Share {
     Origin origin;
     std::uint64_t stored = 0;
     std::uint64_t duplicates = 0;
+    std::vector<AckLedger::Lines> lines;  // of a chunk that may be turned away
+  };
+  // Admitted, and not yet durable.
+  struct Block {
+    std::vector<spool::Chunk> chunks;  // with those that wait first; none is empty
+    std::vector<Share> shares;         // in the same order, also of chunks that came out empty
+    std::size_t patient_chunks = 0;
+    std::size_t patient_shares = 0;
+    Admission::Mark patient;  // what the others leave behind when they are turned away
   };
 
-  [[nodiscard]] std::uint64_t admit(spool::Chunk& chunk, const spool::SpoolTime& now);
-  [[nodiscard]] bool admit_event(spool::RecordHeader& header, std::span<spool::FieldSpan> fields,
-                                 const spool::SpoolTime& now);
-  void settle(const Share& share, const BlockEnd& end);
+  void tend(const spool::SpoolTime& now);
+  void gather(const spool::SpoolTime& now);
+  [[nodiscard]] bool is_closed(const spool::SpoolTime& now) const;
+  void admit_gathered(const spool::SpoolTime& now);
+  void admit(Taken taken, const spool::SpoolTime& now);
+  [[nodiscard]] Turn append(spool::LaneIndex lane, const spool::SpoolTime& now);
+  void settle(const std::optional<BlockEnd>& end);
+  void watch(const Share& share, const std::optional<BlockEnd>& end);
+  void remember(const BlockEnd& end);
+  void has_room();
+  [[nodiscard]] Turn no_room(const spool::SpoolTime& now);
+  [[nodiscard]] Turn refused();
+  void turn_away(const Origin& origin, std::span<const AckLedger::Lines> lines,
+                 std::uint64_t events);
+  [[nodiscard]] Turn turn_away_waiting();
+  void publish(const spool::SpoolTime& now);
 
   const JournalOptions options_;
   const JournalStages stages_;
+  Admission admission_;
+
+  std::vector<Taken> gathered_;
+  std::size_t gathered_bytes_ = 0;
+  std::int64_t gathering_since_ms_ = 0;
+  bool producer_waits_ = false;  // one of those gathered
+  Block block_;                  // what the spool has refused; empty between turns otherwise
+  std::vector<BlockEnd> ends_;   // of each lane's last block of this run
+
+  std::int64_t tended_ms_ = 0;
+  std::optional<std::int64_t> no_room_since_ms_;
+  std::atomic<bool> full_{false};  // publishes nothing but itself
   bool finishing_soon_ = false;
 };
 
