@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <string>
@@ -413,4 +414,39 @@ TEST_CASE("disk spool: a tail that a failed sync left in doubt is written again 
   f.watermarks.clear();
   f.cut_power_and_restart();
   CHECK(f.deliver() == numbers);
+}
+
+TEST_CASE("disk spool: the example in docs/spool_format.md is what a spool writes") {
+  DiskSpoolOptions options = small();
+  options.seed = 41;  // start() takes the next
+  Fixture f(options);
+  RecordHeader header{};
+  header.uid = 1000;
+  header.received_us = header.occurred_us = f.now.unix_us;
+  header.id = sluice::tests::numbered_id(1);
+  FieldSpan type{};
+  type.begin = 8;
+  type.length = 5;
+  Chunk chunk(f.budget, 500);
+  chunk.append(header, std::span(&type, 1), R"({"type":"log"})", "");
+  append_block(*f.spool, 0, std::move(chunk), f.now);
+  f.now.steady_ms += 1'500;
+  f.spool->tend(f.now);
+
+  // The bytes of the dump: "<offset>: <four groups of eight digits>  <text>".
+  std::ifstream page(SLUICE_SOURCE_DIR "/docs/spool_format.md");
+  std::string dumped;
+  for (std::string line; std::getline(page, line);) {
+    if (line.size() < 45 || line.compare(8, 2, ": ") != 0) continue;
+    for (const char c : line.substr(10, 35)) {
+      if (c != ' ') dumped += c;
+    }
+  }
+  std::string written;
+  for (const std::byte byte : f.disk.content(segment_files(f.disk).front())) {
+    constexpr std::string_view kDigits = "0123456789abcdef";
+    written += kDigits[std::to_integer<unsigned>(byte) >> 4];
+    written += kDigits[std::to_integer<unsigned>(byte) & 15];
+  }
+  CHECK(written == dumped);
 }
