@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include "config/loader.hpp"
 #include "config/reference.hpp"
@@ -16,6 +18,7 @@
 #include "daemon/command_dev.hpp"
 #include "daemon/command_schema.hpp"
 #include "daemon/command_send.hpp"
+#include "daemon/command_spool.hpp"
 #include "daemon/exit_code.hpp"
 #include "daemon/file_lock.hpp"
 #include "daemon/serve.hpp"
@@ -34,6 +37,9 @@ struct CommandLine {
   DevOptions dev;
   SendOptions send;
   std::string retry_for = "30s";
+  std::string spool_dir;  // empty: as the settings say
+  std::vector<std::string> segments;
+  bool json = false;
   config::ModelOptions model;
   std::string partition = "none";
   bool markdown = false;
@@ -130,6 +136,38 @@ void add_send_command(CLI::App& app, CommandLine& line) {
   send->add_flag("!--no-acks", line.send.acks, "write, and do not wait until it is stored");
 }
 
+std::string spool_directory(const CommandLine& line) {
+  return line.spool_dir.empty() ? load_settings(line).spool.dir : line.spool_dir;
+}
+
+CLI::App* add_spool_command(CLI::App& spool, const std::string& name, const std::string& about,
+                            CommandLine& line, std::function<int()> run) {
+  CLI::App* const command = add_command(spool, name, about, line, std::move(run));
+  add_config_option(command, line);
+  command->add_option("--dir", line.spool_dir, "the spool's directory; else spool.dir")
+      ->type_name("DIR");
+  return command;
+}
+
+void add_spool_commands(CLI::App& app, CommandLine& line) {
+  CLI::App* const spool =
+      app.add_subcommand("spool", "look into the spool's files, also while the daemon writes them");
+  spool->set_version_flag("--version", kVersionLine);
+  spool->require_subcommand(1);
+  add_spool_command(*spool, "ls", "a table of the segments", line,
+                    [&line] { return list_spool(spool_directory(line)); });
+  add_spool_command(*spool, "verify", "read every byte; exit code 65 if some are damaged", line,
+                    [&line] { return verify_spool(spool_directory(line)); });
+  CLI::App* const dump = add_spool_command(
+      *spool, "dump", "what is known of each event of a segment", line,
+      [&line] { return dump_segment(spool_directory(line), line.segments.front(), line.json); });
+  dump->add_option("SEGMENT", line.segments, "its ordinal, uuid or file")->required()->expected(1);
+  dump->add_flag("--json", line.json, "as JSON lines");
+  add_spool_command(*spool, "export", "the lines as they came", line, [&line] {
+    return export_spool(spool_directory(line), line.segments);
+  })->add_option("SEGMENT", line.segments, "ordinals, uuids or files; else all");
+}
+
 void add_dev_command(CLI::App& app, CommandLine& line) {
   CLI::App* const dev = add_command(
       app, "dev", "run a private Postgres and the daemon, with nothing to configure", line,
@@ -165,6 +203,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
                                 }),
                     line);
   add_schema_commands(app, line);
+  add_spool_commands(app, line);
   add_command(app, "config", "print every setting with its default, as a file to start from", line,
               [&line] { return print_reference(line.markdown); })
       ->add_flag("--markdown", line.markdown, "as docs/settings.md");

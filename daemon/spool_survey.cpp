@@ -1,0 +1,121 @@
+// The reading half of what recovery does, without its decisions.
+#include "daemon/spool_survey.hpp"
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include "spool/posix_disk.hpp"
+
+namespace sluice::daemon {
+
+namespace {
+
+using spool::BlockKind;
+
+// Sorts one file into `files`. A file that was deleted since it was listed is left out.
+void open_file(spool::Disk& disk, const std::string& name, SpoolFiles& files) {
+  auto opened = disk.open(name, spool::OpenMode::read_only);
+  if (const auto* error = std::get_if<std::error_code>(&opened)) {
+    if (*error != std::errc::no_such_file_or_directory) {
+      files.unreadable.push_back({name, error->message()});
+    }
+    return;
+  }
+  SegmentFile segment;
+  segment.name = name;
+  segment.file = std::move(std::get<std::unique_ptr<spool::DiskFile>>(opened));
+  if (const auto error = segment.file->size(segment.bytes)) {
+    files.unreadable.push_back({name, error.message()});
+    return;
+  }
+  const auto header = spool::read_segment_header(*segment.file);
+  if (const auto* other = std::get_if<spool::OtherVersion>(&header)) {
+    files.newer_format = true;
+    files.unreadable.push_back({name, "has format version " + std::to_string(other->version)});
+  } else if (const auto* good = std::get_if<spool::SegmentHeader>(&header)) {
+    segment.header = *good;
+    files.segments.push_back(std::move(segment));
+  } else {
+    files.unreadable.push_back({name, "has no segment's header"});
+  }
+}
+
+std::vector<spool::DirectoryEntry> list(spool::Disk& disk, const std::string& directory) {
+  std::vector<spool::DirectoryEntry> entries;
+  const auto error = disk.list(directory, entries);
+  if (error && (directory.empty() || error != std::errc::no_such_file_or_directory)) {
+    throw std::system_error(error, "reading the spool's directory");
+  }
+  return entries;
+}
+
+SpoolFiles open_once(spool::Disk& disk) {
+  SpoolFiles files;
+  for (const spool::DirectoryEntry& entry : list(disk, "")) {
+    if (spool::parse_segment_name(entry.name, ".log")) open_file(disk, entry.name, files);
+  }
+  std::sort(files.segments.begin(), files.segments.end(),
+            [](const SegmentFile& one, const SegmentFile& other) {
+              return one.header.ordinal < other.header.ordinal;
+            });
+  for (std::size_t i = 1; i < files.segments.size(); ++i) {
+    const std::uint64_t before = files.segments[i - 1].header.ordinal;
+    const std::uint64_t ordinal = files.segments[i].header.ordinal;
+    if (ordinal > before + 1) files.missing += ordinal - before - 1;
+  }
+  files.missing -= std::min<std::uint64_t>(files.missing, files.unreadable.size());
+  files.quarantined = list(disk, "quarantine").size();
+  return files;
+}
+
+// True if the daemon cut the file down below what was bad to us.
+bool was_cut(const SegmentFile& segment, const spool::Damage& damage) {
+  std::uint64_t bytes = 0;
+  return !segment.file->size(bytes) && bytes < damage.end_offset && bytes < segment.bytes;
+}
+
+// What the block says about the bad bytes right before it, if there were any.
+void settle(SegmentSurvey& survey, const spool::ScannedBlock& block) {
+  const std::uint64_t first = block.header.first_index;
+  if (!survey.bad.empty() && survey.bad.back().end_offset == block.offset) {
+    survey.bad.back().events = first - std::min(first, survey.end_index);
+  }
+  survey.end_index = std::max(survey.end_index, block.header.end_index());
+}
+
+}  // namespace
+
+SpoolFiles open_spool_files(const std::string& directory) {
+  spool::PosixDisk disk(directory);
+  SpoolFiles files = open_once(disk);
+  // A directory that changes while it is listed may seem to have a hole.
+  if (files.missing > 0) files = open_once(disk);
+  return files;
+}
+
+SegmentSurvey survey_segment(const SegmentFile& segment,
+                             const std::function<void(const spool::ScannedBlock&)>& visit) {
+  SegmentSurvey survey;
+  spool::SegmentScan scan(*segment.file, segment.header.id);
+  for (;;) {
+    const auto step = scan.next(segment.bytes);
+    if (std::holds_alternative<spool::ScanEnd>(step)) return survey;
+    if (const auto* damage = std::get_if<spool::Damage>(&step)) {
+      if (was_cut(segment, *damage)) return survey;
+      survey.bad.push_back({damage->offset, damage->end_offset, survey.end_index, std::nullopt});
+      continue;
+    }
+    const auto& block = std::get<spool::ScannedBlock>(step);
+    ++survey.blocks;
+    settle(survey, block);
+    survey.synced_bytes = std::max(survey.synced_bytes, block.header.synced_upto);
+    survey.sealed = block.header.kind == BlockKind::seal;
+    if (block.header.kind == BlockKind::head) {
+      survey.refs = spool::refs_in(block.header, block.payload);
+    }
+    visit(block);
+  }
+}
+
+}  // namespace sluice::daemon
