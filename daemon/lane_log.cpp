@@ -92,6 +92,32 @@ void LaneLog::unknown_was_committed(std::size_t lane, std::uint64_t events) {
                 {{"lane", lane}, {"events", events}});
 }
 
+void LaneLog::found_committed(std::size_t lane, std::uint64_t events) {
+  log_.repeated("lane.found_committed", LogLevel::info,
+                "the database had events of the spool already: they are not sent again",
+                {{"lane", lane}, {"events", events}});
+}
+
+void LaneLog::row_set_aside(std::size_t lane, const spool::Position& position,
+                            const sink::Failure& failure) {
+  log_.repeated("lane.row_set_aside", LogLevel::warning,
+                "a row was refused for itself: its event is set aside, with the reason",
+                {{"lane", lane},
+                 {"segment", position.segment.text()},
+                 {"index", position.index},
+                 {"sqlstate", sqlstate_of(failure)},
+                 {"error", failure.message},
+                 {"column", failure.column}});
+}
+
+void LaneLog::segment_forgotten(std::size_t lane, const spool::Uuid& segment,
+                                std::uint64_t events) {
+  log_.error(
+      "the database has no watermark any more for a segment older than 30 days, so nobody "
+      "knows what of it was committed: it is in quarantine",
+      {{"lane", lane}, {"segment", segment.text()}, {"events", events}});
+}
+
 // Never left out: it names the exact range.
 void LaneLog::commits_lost(std::size_t lane, const spool::Position& from, std::uint64_t events,
                            bool resent) {

@@ -36,6 +36,12 @@ class LaneLog final : public sink::LaneReporter {
   void batch_committed(std::size_t, const sink::CommittedBatch&) override {}
   void commit_unknown(std::size_t lane) override;
   void unknown_was_committed(std::size_t lane, std::uint64_t events) override;
+  void found_committed(std::size_t lane, std::uint64_t events) override;
+  void row_set_aside(std::size_t lane, const spool::Position& position,
+                     const sink::Failure& failure) override;
+  void set_aside_committed(std::size_t, std::uint64_t) override {}
+  void segment_forgotten(std::size_t lane, const spool::Uuid& segment,
+                         std::uint64_t events) override;
   void commits_lost(std::size_t lane, const spool::Position& from, std::uint64_t events,
                     bool resent) override;
 

@@ -90,6 +90,9 @@ struct LaneMetrics::Numbers {
   Counter committed{0};
   Counter rewound{0};
   Counter lost{0};
+  Counter found_committed{0};
+  Counter set_aside{0};
+  Counter forgotten{0};
   Counter batches{0};
   Counter copy_bytes{0};
   ByClass retries{};
@@ -163,6 +166,20 @@ void LaneMetrics::unknown_was_committed(std::size_t, std::uint64_t events) {
   add(numbers_->committed, events);
 }
 
+void LaneMetrics::found_committed(std::size_t, std::uint64_t events) {
+  add(numbers_->found_committed, events);
+}
+
+void LaneMetrics::row_set_aside(std::size_t, const spool::Position&, const sink::Failure&) {}
+
+void LaneMetrics::set_aside_committed(std::size_t, std::uint64_t events) {
+  add(numbers_->set_aside, events);
+}
+
+void LaneMetrics::segment_forgotten(std::size_t, const spool::Uuid&, std::uint64_t events) {
+  add(numbers_->forgotten, events);
+}
+
 void LaneMetrics::commits_lost(std::size_t, const spool::Position&, std::uint64_t events,
                                bool resent) {
   add(numbers_->commits_lost, 1);
@@ -177,6 +194,15 @@ std::uint64_t LaneMetrics::events_rewound() const {
 }
 std::uint64_t LaneMetrics::events_lost() const {
   return value(numbers_->lost);
+}
+std::uint64_t LaneMetrics::events_found_committed() const {
+  return value(numbers_->found_committed);
+}
+std::uint64_t LaneMetrics::events_set_aside() const {
+  return value(numbers_->set_aside);
+}
+std::uint64_t LaneMetrics::events_forgotten() const {
+  return value(numbers_->forgotten);
 }
 
 std::size_t LaneMetrics::lanes_in(sink::LaneState state) const {

@@ -37,6 +37,12 @@ class LaneMetrics final : public sink::LaneReporter {
   void batch_committed(std::size_t lane, const sink::CommittedBatch& batch) override;
   void commit_unknown(std::size_t lane) override;
   void unknown_was_committed(std::size_t lane, std::uint64_t events) override;
+  void found_committed(std::size_t lane, std::uint64_t events) override;
+  void row_set_aside(std::size_t lane, const spool::Position& position,
+                     const sink::Failure& failure) override;
+  void set_aside_committed(std::size_t lane, std::uint64_t events) override;
+  void segment_forgotten(std::size_t lane, const spool::Uuid& segment,
+                         std::uint64_t events) override;
   void commits_lost(std::size_t lane, const spool::Position& from, std::uint64_t events,
                     bool resent) override;
 
@@ -44,6 +50,12 @@ class LaneMetrics final : public sink::LaneReporter {
   [[nodiscard]] std::uint64_t events_committed() const;
   [[nodiscard]] std::uint64_t events_rewound() const;
   [[nodiscard]] std::uint64_t events_lost() const;
+  // Found committed by a resolve: before a restart, or by a clone of the spool.
+  [[nodiscard]] std::uint64_t events_found_committed() const;
+  // In the set-aside records, below their segment's watermark.
+  [[nodiscard]] std::uint64_t events_set_aside() const;
+  // In segments that the database had forgotten, and that were quarantined for it.
+  [[nodiscard]] std::uint64_t events_forgotten() const;
   [[nodiscard]] std::size_t lanes_in(sink::LaneState state) const;
 
   // Adds the lanes' series but not the events'.

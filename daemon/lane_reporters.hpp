@@ -40,6 +40,20 @@ class LaneReporters final : public sink::LaneReporter {
   void unknown_was_committed(std::size_t lane, std::uint64_t events) override {
     for (sink::LaneReporter& each : reporters_) each.unknown_was_committed(lane, events);
   }
+  void found_committed(std::size_t lane, std::uint64_t events) override {
+    for (sink::LaneReporter& each : reporters_) each.found_committed(lane, events);
+  }
+  void row_set_aside(std::size_t lane, const spool::Position& position,
+                     const sink::Failure& failure) override {
+    for (sink::LaneReporter& each : reporters_) each.row_set_aside(lane, position, failure);
+  }
+  void set_aside_committed(std::size_t lane, std::uint64_t events) override {
+    for (sink::LaneReporter& each : reporters_) each.set_aside_committed(lane, events);
+  }
+  void segment_forgotten(std::size_t lane, const spool::Uuid& segment,
+                         std::uint64_t events) override {
+    for (sink::LaneReporter& each : reporters_) each.segment_forgotten(lane, segment, events);
+  }
   void commits_lost(std::size_t lane, const spool::Position& from, std::uint64_t events,
                     bool resent) override {
     for (sink::LaneReporter& each : reporters_) each.commits_lost(lane, from, events, resent);

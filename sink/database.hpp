@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "spool/uuid.hpp"
+#include "spool/block.hpp"
 
 namespace sluice::sink {
 
@@ -41,6 +41,12 @@ enum class Progress {
   working,  // waits for I/O, see wait()
   done,     // the step is finished
   failed,   // see failure(); whether the connection is still of use, see connected()
+};
+
+// What step R does where a segment has no watermark yet.
+enum class IfMissing {
+  insert,  // makes it, with 0
+  leave,
 };
 
 // A column of the target table as the catalog has it.
@@ -74,9 +80,10 @@ class Database {
   virtual void start_describe() = 0;
   [[nodiscard]] virtual const std::vector<CatalogColumn>& columns() const = 0;
 
-  // Step R: makes the segment's watermark row if it is missing and reads it under its lock.
-  virtual void start_resolve(const spool::Uuid& segment) = 0;
-  [[nodiscard]] virtual std::uint64_t resolved_upto() const = 0;
+  // Step R: reads the segment's watermark under its row's lock.
+  virtual void start_resolve(const spool::Uuid& segment, IfMissing if_missing) = 0;
+  // None: there is no row, and none was to be made.
+  [[nodiscard]] virtual std::optional<std::uint64_t> resolved_upto() const = 0;
 
   // Step W1: opens the transaction and the COPY of these columns. Done when rows may be sent.
   virtual void start_copy(std::span<const std::string> columns) = 0;
@@ -102,6 +109,16 @@ class Database {
   // True once the first byte of COMMIT may have left, until the outcome is known: a failure then is
   // an unknown outcome unless the server answered with an error.
   [[nodiscard]] virtual bool commit_may_have_left() const = 0;
+
+  // Step confirm: one more write to a segment's watermark row, which must be at the position or
+  // above and stays where it is. Done as W3 is: only with the tag COMMIT and no warning. A server
+  // that waits for a standby has all that was committed before on the standby then.
+  virtual void start_confirm(const spool::Position& upto) = 0;
+
+  // Step check: reads the watermarks of the segments as they are, without their locks.
+  virtual void start_check(std::span<const spool::Uuid> segments) = 0;
+  // Those that there are, in any order.
+  [[nodiscard]] virtual const std::vector<spool::Position>& watermarks() const = 0;
 
   // Between steps: takes in what the server said meanwhile. False once it has closed the
   // connection; wait() tells when to look again.

@@ -23,6 +23,8 @@ constexpr std::uint64_t kProbeRowsMax = 100;
 // A connection that floods fills chunks of 64 KiB and more; one of less was not kept waiting.
 constexpr std::size_t kQuietChunkBytes = 16 * 1024;
 constexpr milliseconds kBatchTimeMax{1'000};
+// Watermark rows live 30 days: an older segment without one may have been delivered.
+constexpr std::int64_t kWatermarkLifeUs = std::int64_t{30} * 24 * 3600 * 1'000'000;
 
 }  // namespace
 
@@ -52,6 +54,8 @@ Lane::Wait Lane::turn(Clock::time_point now) {
     case Phase::opening:
     case Phase::finishing:
     case Phase::committing:
+    case Phase::confirming:
+    case Phase::checking:
       return drive_step(now);
   }
   std::abort();
@@ -103,7 +107,7 @@ Lane::Wait Lane::step_done(Clock::time_point now) {
       make_encoder(now);
       break;
     case Phase::resolving:
-      resolved();
+      resolved(now);
       break;
     case Phase::opening:
       phase_ = Phase::copying;
@@ -116,12 +120,18 @@ Lane::Wait Lane::step_done(Clock::time_point now) {
         break;
       }
       batch_.commit_began = now;
-      commit_sent_upto_ = std::max(commit_sent_upto_, next_);
+      segment_->commit_sent_upto = std::max(segment_->commit_sent_upto, segment_->next);
       start(Phase::committing, now, options_.commit_timeout);
-      database_.start_commit(*segment_, watermark_, next_, batch_.rows);
+      database_.start_commit(segment_->id, segment_->watermark, segment_->next, batch_.rows);
       break;
     case Phase::committing:
       committed(now);
+      break;
+    case Phase::confirming:
+      confirmed();
+      break;
+    case Phase::checking:
+      checked();
       break;
     case Phase::disconnected:
     case Phase::ready:
@@ -137,41 +147,39 @@ void Lane::make_encoder(Clock::time_point now) {
   if (const auto* mismatch = std::get_if<Failure>(&bound)) return hold(*mismatch, now);
   encoder_.emplace(route_.columns, std::get<std::vector<ColumnType>>(bound));
   phase_ = Phase::ready;
+  // A refused row says nothing about the server; else this may be another one.
+  if (!std::exchange(isolating_, false)) check_.look_at_once();
 }
 
-// Connected and nothing under way: R for a segment that is not resolved, else the next batch.
+// Connected and nothing under way: a look at the watermarks when it is due, R for a segment that is
+// not resolved, else the next batch.
 Lane::Wait Lane::find_work(Clock::time_point now) {
   if (!database_.still_open()) {
     // Nothing was under way, so nothing failed: a new connection at once.
     leave_until(now, LaneState::connecting);
     return {{}, now};
   }
-  if (!segment_) {
-    if (const auto first = reader_.first_segment()) segment_ = first->id;
-  }
-  if (!segment_) return rest();
-  if (!segment_resolved_) {
-    start(Phase::resolving, now, options_.resolve_timeout);
-    database_.start_resolve(*segment_);
+  if (check_.is_due(now) && start_check(now)) return {database_.wait(), now};
+  if (!segment_ && !take_segment(now)) return phase_ == Phase::ready ? rest() : Wait{{}, now};
+  if (!segment_->resolved) {
+    start_resolve(now);
     return {database_.wait(), now};
   }
-  const spool::ReadResult found = reader_.read({*segment_, next_});
+  const spool::ReadResult found = reader_.read({segment_->id, segment_->next});
   if (const auto* block = std::get_if<spool::BlockPtr>(&found)) {
-    cursor_ = spool::BlockCursor(*block, next_);
     open_batch(now);
+    stand_on(*block);
     return {database_.wait(), now};
   }
   if (std::holds_alternative<spool::NothingYet>(found)) return rest();
   if (const auto* gone = std::get_if<spool::Gone>(&found)) {
-    reporter_.commits_lost(options_.index, {*segment_, next_}, gone->first_index - next_, false);
-    next_ = committed_ = gone->first_index;
+    reporter_.commits_lost(options_.index, {segment_->id, segment_->next},
+                           gone->first_index - segment_->next, false);
+    segment_->next = segment_->committed = gone->first_index;
     return {{}, now};
   }
-  reader_.release({*segment_, next_});
-  segment_.reset();
-  segment_resolved_ = false;
-  watermark_ = committed_ = next_ = commit_sent_upto_ = 0;
-  return {{}, now};
+  end_segment(now);
+  return {database_.wait(), now};
 }
 
 // Nothing to send. Coming here from work or trouble tells that the server answers; a lane that
@@ -179,35 +187,156 @@ Lane::Wait Lane::find_work(Clock::time_point now) {
 Lane::Wait Lane::rest() {
   if (state_ != LaneState::idle) got_through();
   set_state(LaneState::idle);
-  return {database_.wait(), std::nullopt};
+  return {database_.wait(), check_.next()};
 }
 
-void Lane::resolved() {
-  const std::uint64_t upto = database_.resolved_upto();
-  const std::uint64_t before = std::exchange(watermark_, upto);
-  segment_resolved_ = true;
-  phase_ = Phase::ready;
-  if (upto > committed_) {
-    // Not only for the R that follows an unknown outcome: a COMMIT may also arrive behind that R,
-    // and then the next one's compare fails and the R after it sees this.
-    if (commit_sent_upto_ > committed_) {
-      reporter_.unknown_was_committed(options_.index,
-                                      std::min(upto, commit_sent_upto_) - committed_);
-    }
-    reader_.release({*segment_, upto});
-    committed_ = upto;
-  } else if (upto < before) {
-    const bool still_here =
-        std::holds_alternative<spool::BlockPtr>(reader_.read({*segment_, upto}));
-    reporter_.commits_lost(options_.index, {*segment_, upto}, before - upto, still_here);
-    if (still_here) committed_ = upto;
+// False: there is nothing to look at.
+bool Lane::start_check(Clock::time_point now) {
+  std::vector<spool::Position> expected = reader_.delivered();
+  if (segment_ && segment_->resolved && segment_->watermark > 0) {
+    expected.push_back({segment_->id, segment_->watermark});
   }
-  next_ = committed_;
+  const auto segments = check_.begin(std::move(expected), now);
+  if (segments.empty()) return false;
+  start(Phase::checking, now, options_.resolve_timeout);
+  database_.start_check(segments);
+  return true;
+}
+
+void Lane::checked() {
+  phase_ = Phase::ready;
+  bool rewound = false;
+  for (const spool::Position& lost : check_.lost(database_.watermarks())) {
+    if (segment_ && segment_->id == lost.segment) {
+      segment_->resolved = false;  // R finds it under the row's lock
+      continue;
+    }
+    const std::uint64_t events = reader_.rewind(lost);
+    if (events == 0) continue;
+    go_again_.push_back({lost.segment, lost.index + events});
+    reporter_.commits_lost(options_.index, lost, events, true);
+    rewound = true;
+  }
+  // The older ones first.
+  if (rewound) segment_.reset();
+}
+
+// The segment to deliver now. False: there is none, or none that may be.
+bool Lane::take_segment(Clock::time_point now) {
+  const auto first = reader_.first_segment();
+  if (!first) return false;
+  if (forgotten_ == first->id) {
+    hold({"", "the database has forgotten the watermark of a segment that is 30 days old", ""},
+         now);
+    return false;
+  }
+  segment_.emplace(*first);
+  refused_.clear();
+  cursor_ = {};
+  return true;
+}
+
+void Lane::start_resolve(Clock::time_point now) {
+  const std::int64_t age_us = options_.unix_now_us() - segment_->created_us;
+  start(Phase::resolving, now, options_.resolve_timeout);
+  database_.start_resolve(segment_->id,
+                          age_us > kWatermarkLifeUs ? IfMissing::leave : IfMissing::insert);
+}
+
+void Lane::resolved(Clock::time_point now) {
+  phase_ = Phase::ready;
+  const auto upto = database_.resolved_upto();
+  if (!upto) return forgotten();
+  const bool first = !segment_->known;
+  const std::uint64_t before = segment_->watermark;
+  if ((first || *upto < before) && !recall_refused(*upto, now)) return;
+  segment_->known = true;
+  segment_->resolved = true;
+  segment_->confirmed = false;
+  segment_->watermark = *upto;
+  if (first || *upto < before) found_lost(before, first);
+  if (*upto > segment_->committed) found_committed(*upto);
+  segment_->next = segment_->committed;
+}
+
+// Rows that an earlier delivery of the segment set aside are not sent again. False: held, as it
+// cannot be known which these are.
+bool Lane::recall_refused(std::uint64_t upto, Clock::time_point now) {
+  if (options_.aside == nullptr) return true;
+  auto entries = options_.aside->records_from({segment_->id, upto});
+  if (!entries) {
+    hold({"", "the spool's set-aside records cannot be read", ""}, now);
+    return false;
+  }
+  refused_.recall(std::move(*entries));
+  return true;
+}
+
+// The watermark is further than this lane knew. Not only after the R that follows an unknown
+// outcome: a COMMIT may also arrive behind that R, and then the next one's compare fails and the R
+// after it sees this.
+void Lane::found_committed(std::uint64_t upto) {
+  SegmentProgress& at = *segment_;
+  const std::uint64_t sent_upto = std::clamp(at.commit_sent_upto, at.committed, upto);
+  const std::uint64_t set_aside = refused_.recorded_between(at.committed, upto);
+  const std::uint64_t set_aside_of_others = refused_.recorded_between(sent_upto, upto);
+  if (sent_upto > at.committed) {
+    reporter_.unknown_was_committed(options_.index, at.events_between(at.committed, sent_upto) -
+                                                        (set_aside - set_aside_of_others));
+  }
+  const std::uint64_t known = sent_upto - at.committed + set_aside_of_others;
+  const std::uint64_t released = reader_.release({at.id, upto});
+  if (set_aside > 0) reporter_.set_aside_committed(options_.index, set_aside);
+  if (released > known) reporter_.found_committed(options_.index, released - known);
+  at.committed = upto;
+  refused_.forget_below(upto);
+  check_.want();
+}
+
+// The watermark is not as far as it was, or may not be as far as what was released of the segment
+// before this lane took it up: a failover has lost commits.
+void Lane::found_lost(std::uint64_t before, bool first) {
+  SegmentProgress& at = *segment_;
+  const spool::Position from{at.id, at.watermark};
+  const std::uint64_t rewound = reader_.rewind(from);
+  if (first && rewound == 0) return;
+  const bool still_here =
+      rewound > 0 || std::holds_alternative<spool::BlockPtr>(reader_.read(from));
+  const std::uint64_t events = rewound > 0 ? rewound : at.events_between(from.index, before);
+  reporter_.commits_lost(options_.index, from, events, still_here);
+  if (!still_here) return;
+  go_again_.push_back({at.id, std::max(before, from.index + events)});
+  at.committed = at.commit_sent_upto = from.index;
+}
+
+void Lane::forgotten() {
+  forgotten_ = segment_->id;
+  const std::uint64_t events = reader_.quarantine(segment_->id);
+  reporter_.segment_forgotten(options_.index, segment_->id, events);
+  segment_.reset();
+}
+
+// All of the segment is committed. The spool may let it go once a write to its watermark row has
+// committed with no warning: then no failover to a standby that was waited for loses it.
+void Lane::end_segment(Clock::time_point now) {
+  if (segment_->confirmed) return confirmed();
+  start(Phase::confirming, now, options_.commit_timeout);
+  database_.start_confirm({segment_->id, segment_->watermark});
+}
+
+void Lane::confirmed() {
+  phase_ = Phase::ready;
+  (void)reader_.release({segment_->id, segment_->next});  // nothing, but that it is all
+  reader_.confirm(segment_->id);
+  std::erase_if(go_again_, [&](const auto& each) { return each.segment == segment_->id; });
+  segment_.reset();
+  check_.want();
 }
 
 void Lane::open_batch(Clock::time_point now) {
   const milliseconds commit_share =
       std::min(kBatchTimeMax, duration_cast<milliseconds>(2 * commit_cost_));
+  batch_.from = segment_->committed;
   batch_.rows = 0;
   batch_.bytes = 0;
   batch_.began = now;
@@ -215,6 +344,7 @@ void Lane::open_batch(Clock::time_point now) {
   batch_.closes_at = now + batch_.delay;
   batch_.groups.clear();
   batch_.must_close = false;
+  batch_.stuck.reset();
   batch_.has_bulk = false;
   batch_.has_quiet = false;
   buffer_.clear();
@@ -261,18 +391,24 @@ Lane::Wait Lane::copy_rows(Clock::time_point now) {
   return {database_.wait(), now};
 }
 
+// The cursor goes to the next event; there may be none before the block's first.
+void Lane::stand_on(const spool::BlockPtr& block) {
+  if (block->first_index > segment_->next) segment_->skip_to(block->first_index);
+  cursor_ = spool::BlockCursor(block, segment_->next);
+}
+
 // Encodes rows until a piece is full (then true), the batch has to close, or nothing more is there.
 bool Lane::fill_buffer(Clock::time_point now) {
   while (!batch_.must_close && buffer_.size() < kPieceBytes) {
     if (cursor_.at_end()) {
-      const spool::ReadResult found = reader_.read({*segment_, next_});
+      const spool::ReadResult found = reader_.read({segment_->id, segment_->next});
       const auto* block = std::get_if<spool::BlockPtr>(&found);
       if (block == nullptr) {
         // A sealed segment's end also ends the batch; an open one's may go on.
         batch_.must_close = !std::holds_alternative<spool::NothingYet>(found);
         return false;
       }
-      cursor_ = spool::BlockCursor(*block, next_);
+      stand_on(*block);
     }
     note_chunk(cursor_.chunk_bytes(), now);
     encode_row(cursor_.event());
@@ -294,15 +430,15 @@ Clock::time_point Lane::closing_time(bool more_to_read) const {
 }
 
 void Lane::encode_row(const spool::EventView& event) {
+  if (!refused_.empty() && pass_refused(event)) return;
   const std::size_t before = buffer_.size();
   if (const auto refused = encoder_->append_row(event, buffer_)) {
-    // The rows before it go first. Alone at a batch's start it is what the lane is held for.
-    batch_.must_close = true;
-    return;
+    return row_unencodable(event, {refused->sqlstate, refused->message, refused->column});
   }
+  if (batch_.rows == 0) batch_.first_row = segment_->next;
   batch_.bytes += buffer_.size() - before;
   ++batch_.rows;
-  ++next_;
+  ++segment_->next;
   cursor_.advance();
   const std::int64_t received_us = event.header().received_us;
   if (batch_.groups.empty() || batch_.groups.back().received_us != received_us) {
@@ -312,18 +448,48 @@ void Lane::encode_row(const spool::EventView& event) {
   batch_.must_close = batch_.rows >= rows_limit() || batch_.bytes >= options_.batch_bytes_max;
 }
 
+void Lane::row_unencodable(const spool::EventView& event, Failure reason) {
+  if (options_.aside == nullptr || refused_.brakes()) {
+    // What is before it goes first. Alone at a batch's start it is what the lane is held for.
+    batch_.stuck = std::move(reason);
+    batch_.must_close = true;
+    return;
+  }
+  refused_.add(segment_->next, std::move(reason));
+  (void)pass_refused(event);
+}
+
+// Where the event's row was refused: goes on behind it once its record is durable. False: it is to
+// be sent.
+bool Lane::pass_refused(const spool::EventView& event) {
+  const spool::Position position{segment_->id, segment_->next};
+  RefusedRow* const row = refused_.find(position.index);
+  if (row == nullptr) return false;
+  if (!row->recorded) {
+    row->recorded = options_.aside->append({spool::AsideState::dead, position.segment,
+                                            position.index, options_.unix_now_us(),
+                                            event.header().uid, route_.table, row->reason.sqlstate,
+                                            row->reason.message, row->reason.column, event.line()});
+    if (!row->recorded) {
+      batch_.stuck = {"", "the spool's disk does not take a set-aside record", ""};
+      batch_.must_close = true;
+      return true;
+    }
+    reporter_.row_set_aside(options_.index, position, row->reason);
+  }
+  ++segment_->next;
+  cursor_.advance();
+  return true;
+}
+
 std::uint64_t Lane::rows_limit() const {
   return breaker_.is_probing(options_.index) ? std::min(kProbeRowsMax, rows_max_now_)
                                              : rows_max_now_;
 }
 
 void Lane::close_batch(Clock::time_point now) {
-  if (batch_.rows == 0 && !database_.interrupted()) {
-    // Only a row that cannot be encoded closes an empty batch.
-    CopyBuffer row;
-    if (const auto refused = encoder_->append_row(cursor_.event(), row)) {
-      return hold({refused->sqlstate, "a row cannot be written", refused->column}, now);
-    }
+  if (batch_.stuck && segment_->next == batch_.from && !database_.interrupted()) {
+    return hold(*batch_.stuck, now);
   }
   encoder_->append_trailer(buffer_);
   database_.send_rows(buffer_.bytes());
@@ -335,15 +501,22 @@ void Lane::close_batch(Clock::time_point now) {
 void Lane::committed(Clock::time_point now) {
   const auto commit_time = duration_cast<microseconds>(now - batch_.commit_began);
   commit_cost_ = (commit_cost_ * 7 + commit_time) / 8;
-  watermark_ = committed_ = next_;
+  SegmentProgress& at = *segment_;
+  const std::uint64_t set_aside = refused_.recorded_between(at.committed, at.next);
+  at.watermark = at.committed = at.next;
+  at.confirmed = true;
+  refused_.forget_below(at.next);
+  if (batch_.rows > 0) refused_.row_passed();
   phase_ = Phase::ready;
   rows_max_now_ = std::min(options_.batch_rows_max, rows_max_now_ * 2);
   got_through();
+  check_.want();
   reporter_.batch_committed(
       options_.index, {batch_.rows, batch_.bytes, batch_.copy_time, commit_time, batch_.groups});
+  if (set_aside > 0) reporter_.set_aside_committed(options_.index, set_aside);
   // The cursor would keep the last block's memory.
   if (cursor_.at_end()) cursor_ = {};
-  reader_.release({*segment_, committed_});
+  (void)reader_.release({at.id, at.committed});
 }
 
 void Lane::got_through() {
@@ -354,12 +527,14 @@ void Lane::got_through() {
 }
 
 void Lane::fail(const Failure& failure, Clock::time_point now) {
-  const Action action = phase_ == Phase::committing ? Action::retry : action_for(failure);
+  const bool at_commit = phase_ == Phase::committing || phase_ == Phase::confirming;
+  const Action action = at_commit ? Action::retry : action_for(failure);
   if (phase_ == Phase::committing && database_.commit_may_have_left()) {
     reporter_.commit_unknown(options_.index);
   }
   switch (action) {
     case Action::row:
+      return row_refused(failure, now);
     case Action::hold:
       return hold(failure, now);
     case Action::halve_batch:
@@ -389,6 +564,31 @@ void Lane::fail(const Failure& failure, Clock::time_point now) {
   }
 }
 
+// Halves the batch until the row is alone, then remembers it as refused: the next batch sets it
+// aside and goes on behind it.
+void Lane::row_refused(const Failure& failure, Clock::time_point now) {
+  const bool has_row = (phase_ == Phase::copying || phase_ == Phase::finishing) && batch_.rows > 0;
+  const bool alone = batch_.rows == 1;
+  // A key that is taken where commits were lost: the rows are there and only the watermark is gone.
+  const bool was_delivered = has_row && failure.sqlstate == "23505" && goes_again(batch_.first_row);
+  if (!has_row || options_.aside == nullptr || was_delivered || (alone && refused_.brakes())) {
+    return hold(failure, now);
+  }
+  if (alone) {
+    refused_.add(batch_.first_row, failure);
+  } else {
+    rows_max_now_ = std::max<std::uint64_t>(1, std::min(rows_max_now_, batch_.rows) / 2);
+  }
+  isolating_ = true;
+  leave_until(now, LaneState::connecting);
+}
+
+bool Lane::goes_again(std::uint64_t index) const {
+  return std::any_of(go_again_.begin(), go_again_.end(), [&](const spool::Position& upto) {
+    return upto.segment == segment_->id && index < upto.index;
+  });
+}
+
 void Lane::hold(const Failure& failure, Clock::time_point now) {
   const milliseconds delay = hold_backoff_.next();
   trouble_reported_ = true;
@@ -405,9 +605,11 @@ void Lane::leave_until(Clock::time_point retry_at, LaneState state) {
   phase_ = Phase::disconnected;
   retry_at_ = retry_at;
   seen_through_.reset();
-  segment_resolved_ = false;
   cursor_ = {};
-  next_ = committed_;
+  if (segment_) {
+    segment_->resolved = false;
+    segment_->next = segment_->committed;
+  }
   set_state(state);
 }
 
@@ -435,6 +637,10 @@ std::string_view Lane::step_name() const {
       return "copy";
     case Phase::committing:
       return "commit";
+    case Phase::confirming:
+      return "confirm";
+    case Phase::checking:
+      return "check";
   }
   std::abort();
 }

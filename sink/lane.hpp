@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,7 +15,11 @@
 #include "sink/copy_encoder.hpp"
 #include "sink/database.hpp"
 #include "sink/lane_reporter.hpp"
+#include "sink/refused_rows.hpp"
 #include "sink/route.hpp"
+#include "sink/segment_progress.hpp"
+#include "sink/watermark_check.hpp"
+#include "spool/aside.hpp"
 #include "spool/spool.hpp"
 
 namespace sluice::sink {
@@ -33,6 +38,10 @@ struct LaneOptions {
   BackoffOptions retry{};
   BackoffOptions hold{std::chrono::milliseconds(1'000), std::chrono::milliseconds(30'000)};
   std::uint64_t seed = 0;  // of the backoffs' jitter
+  // The wall clock, in microseconds since the Unix epoch: it tells how old a segment is.
+  std::function<std::int64_t()> unix_now_us = [] { return std::int64_t{0}; };
+  // Where rows go that are refused for themselves. None: they hold the lane. Outlives the lane.
+  spool::AsideWriter* aside = nullptr;
 };
 
 // A batch is a run of consecutive events of one segment, streamed into an open COPY as they come.
@@ -45,6 +54,13 @@ struct LaneOptions {
 //
 // Nothing is known about a batch but what the watermark says. After any failure the connection is
 // dropped and the watermark is read under its row lock (R) before another row is sent.
+//
+// What was committed can be lost again by a failover. So a segment is confirmed to the spool only
+// by a write that committed with no warning, and the watermarks of what the spool still keeps are
+// looked at after each connect and every 5 s: what the database has lost is delivered again.
+//
+// A row that is refused for itself is found by halving the batch, and set aside: its record is
+// durable before the watermark passes it.
 //
 // Thread: the sink's.
 class Lane final {
@@ -79,9 +95,13 @@ class Lane final {
     copying,
     finishing,   // W2
     committing,  // W3
+    confirming,
+    checking,
   };
-  // The batch under way: [from, next) of segment_, to be moved from watermark_.
+  // The batch under way: [from, next) of segment_, to be moved from its watermark.
   struct Batch {
+    std::uint64_t from = 0;
+    std::uint64_t first_row = 0;  // the index of the first row in it
     std::uint64_t rows = 0;
     std::uint64_t bytes = 0;
     Clock::time_point began;
@@ -91,6 +111,7 @@ class Lane final {
     std::chrono::microseconds copy_time{};
     std::vector<CommittedGroup> groups;
     bool must_close = false;
+    std::optional<Failure> stuck;  // why the event at next cannot be passed
     bool has_bulk = false;
     bool has_quiet = false;
   };
@@ -104,15 +125,30 @@ class Lane final {
 
   void start(Phase phase, Clock::time_point now, std::chrono::milliseconds timeout);
   void make_encoder(Clock::time_point now);
-  void resolved();
+  [[nodiscard]] bool start_check(Clock::time_point now);
+  void checked();
+  [[nodiscard]] bool take_segment(Clock::time_point now);
+  void start_resolve(Clock::time_point now);
+  void resolved(Clock::time_point now);
+  [[nodiscard]] bool recall_refused(std::uint64_t upto, Clock::time_point now);
+  void found_committed(std::uint64_t upto);
+  void found_lost(std::uint64_t before, bool first);
+  void forgotten();
+  void end_segment(Clock::time_point now);
+  void confirmed();
   void open_batch(Clock::time_point now);
+  void stand_on(const spool::BlockPtr& block);
   [[nodiscard]] bool fill_buffer(Clock::time_point now);
   void encode_row(const spool::EventView& event);
+  void row_unencodable(const spool::EventView& event, Failure reason);
+  [[nodiscard]] bool pass_refused(const spool::EventView& event);
   void note_chunk(std::size_t chunk_bytes, Clock::time_point now);
   [[nodiscard]] Clock::time_point closing_time(bool more_to_read) const;
   void close_batch(Clock::time_point now);
   void committed(Clock::time_point now);
   void fail(const Failure& failure, Clock::time_point now);
+  void row_refused(const Failure& failure, Clock::time_point now);
+  [[nodiscard]] bool goes_again(std::uint64_t index) const;
   void hold(const Failure& failure, Clock::time_point now);
   void leave_until(Clock::time_point retry_at, LaneState state);
   void got_through();
@@ -142,14 +178,14 @@ class Lane final {
   bool finishing_soon_ = false;
   std::uint64_t rows_max_now_;  // halved by 57014, grows back
 
-  // watermark_ is what the database has for segment_; committed_ is how far we know it to be
-  // committed: more than watermark_ only after a failover lost commits whose events are gone.
-  std::optional<spool::Uuid> segment_;
-  bool segment_resolved_ = false;
-  std::uint64_t watermark_ = 0;
-  std::uint64_t committed_ = 0;
-  std::uint64_t next_ = 0;              // the next event to encode; committed_ <= next_
-  std::uint64_t commit_sent_upto_ = 0;  // of all W3 of segment_: above committed_ R must tell
+  std::optional<SegmentProgress> segment_;
+  RefusedRows refused_;  // of segment_
+  // The last that was quarantined: a spool that has no place for it offers it again.
+  std::optional<spool::Uuid> forgotten_;
+  // Events below these were committed once, and go again as a failover lost that.
+  std::vector<spool::Position> go_again_;
+  WatermarkCheck check_;
+  bool isolating_ = false;  // the connection was dropped for a refused row alone
   spool::BlockCursor cursor_;
   Batch batch_;
   CopyBuffer buffer_;                        // encoded rows that were not handed over yet

@@ -54,6 +54,18 @@ class LaneReporter {
   virtual void commit_unknown(std::size_t lane) = 0;
   // A resolve found that a batch of unknown outcome was committed.
   virtual void unknown_was_committed(std::size_t lane, std::uint64_t events) = 0;
+  // A resolve found events committed that this lane did not send: before a restart, or by a clone
+  // of the spool.
+  virtual void found_committed(std::size_t lane, std::uint64_t events) = 0;
+  // The row was refused for itself; its event is in the set-aside records.
+  virtual void row_set_aside(std::size_t lane, const spool::Position& position,
+                             const Failure& failure) = 0;
+  // The watermark has passed so many events that are in the set-aside records.
+  virtual void set_aside_committed(std::size_t lane, std::uint64_t events) = 0;
+  // The database has no watermark for a segment that is too old to begin anew: it was quarantined
+  // with so many events.
+  virtual void segment_forgotten(std::size_t lane, const spool::Uuid& segment,
+                                 std::uint64_t events) = 0;
   // The database had a later watermark before: `events` events from `from` on were lost by a
   // failover. `resent` tells whether they are still here and go again.
   virtual void commits_lost(std::size_t lane, const spool::Position& from, std::uint64_t events,

@@ -164,16 +164,16 @@ void PostgresDatabase::start_describe() {
                 " AND NOT a.attisdropped ORDER BY a.attnum"}));
 }
 
-void PostgresDatabase::start_resolve(const spool::Uuid& segment) {
+void PostgresDatabase::start_resolve(const spool::Uuid& segment, IfMissing if_missing) {
   const std::string id = quoted_literal(segment.text());
-  start(Step::resolve, concat({kBegin, kSettings, ";INSERT INTO ", watermark_,
-                               " (segment_id, upto, \"rows\", instance) VALUES (", id, ",0,0,",
-                               quoted_literal(options_.instance),
-                               ") ON CONFLICT (segment_id) DO NOTHING;"
-                               "SELECT upto FROM ",
-                               watermark_, " WHERE segment_id = ", id,
-                               " FOR UPDATE;"
-                               "COMMIT"}));
+  std::string insert;
+  if (if_missing == IfMissing::insert) {
+    insert = concat({";INSERT INTO ", watermark_,
+                     " (segment_id, upto, \"rows\", instance) VALUES (", id, ",0,0,",
+                     quoted_literal(options_.instance), ") ON CONFLICT (segment_id) DO NOTHING"});
+  }
+  start(Step::resolve, concat({kBegin, kSettings, insert, ";SELECT upto FROM ", watermark_,
+                               " WHERE segment_id = ", id, " FOR UPDATE;COMMIT"}));
 }
 
 void PostgresDatabase::start_copy(std::span<const std::string> columns) {
@@ -212,6 +212,26 @@ void PostgresDatabase::start_commit(const spool::Uuid& segment, std::uint64_t fr
                               " RETURNING 1) SELECT 1 / count(*) FROM moved;COMMIT"}));
 }
 
+void PostgresDatabase::start_confirm(const spool::Position& upto) {
+  // The division as in start_commit(): what the database has lost must not be confirmed.
+  start(Step::confirm,
+        concat({kBegin, kSettings, ";WITH confirmed AS (UPDATE ", watermark_,
+                " SET updated_at = now() WHERE segment_id = ", quoted_literal(upto.segment.text()),
+                " AND upto >= ", std::to_string(upto.index),
+                " RETURNING 1) SELECT 1 / count(*) FROM confirmed;COMMIT"}));
+}
+
+void PostgresDatabase::start_check(std::span<const spool::Uuid> segments) {
+  std::string ids;
+  for (const spool::Uuid& segment : segments) {
+    if (!ids.empty()) ids += ',';
+    ids += quoted_literal(segment.text());
+  }
+  watermarks_.clear();
+  start(Step::check,
+        concat({"SELECT segment_id, upto FROM ", watermark_, " WHERE segment_id IN (", ids, ")"}));
+}
+
 void PostgresDatabase::disconnect() {
   step_ = Step::none;
   session_.disconnect();
@@ -241,6 +261,10 @@ Progress PostgresDatabase::step_done() {
       return copied();
     case Step::commit:
       return committed();
+    case Step::confirm:
+      return confirmed();
+    case Step::check:
+      return checked();
     case Step::none:
     case Step::connect:
       return Progress::done;
@@ -260,6 +284,9 @@ Progress PostgresDatabase::step_failed() {
     if (refused && failure.sqlstate == "22012") {
       failure.message = "the watermark is not where this batch begins: nothing was committed";
     }
+  }
+  if (step_ == Step::confirm && failure.sqlstate == "22012") {
+    failure.message = "the watermark is not where the segment ends: it is not confirmed";
   }
   return refuse(std::move(failure));
 }
@@ -298,18 +325,20 @@ Progress PostgresDatabase::described() {
 }
 
 Progress PostgresDatabase::resolved() {
-  // BEGIN, the settings, INSERT, SELECT, COMMIT.
+  // BEGIN, the settings, perhaps INSERT, SELECT, COMMIT.
   const auto& statements = session_.statements();
-  if (statements.size() != 5 || statements[4].tag != "COMMIT" || statements[3].rows.size() != 1) {
+  const std::size_t count = statements.size();
+  if (count < 4 || count > 5 || statements[count - 1].tag != "COMMIT") {
     return refuse(unexpected("reading the watermark"));
   }
   if (session_.warnings() != 0) {
     return refuse({"", "the watermark was read with a warning: it may not be replicated yet", ""});
   }
-  const auto upto = parse_count(statements[3].rows[0][0].value_or(""));
-  if (!upto) return refuse(unexpected("reading the watermark"));
-  resolved_upto_ = *upto;
-  return Progress::done;
+  const auto& rows = statements[count - 2].rows;
+  resolved_upto_.reset();
+  if (rows.empty() && count == 4) return Progress::done;
+  if (rows.size() == 1) resolved_upto_ = parse_count(rows[0][0].value_or(""));
+  return resolved_upto_ ? Progress::done : refuse(unexpected("reading the watermark"));
 }
 
 Progress PostgresDatabase::opened() {
@@ -329,19 +358,39 @@ Progress PostgresDatabase::copied() {
   return Progress::done;
 }
 
-Progress PostgresDatabase::committed() {
-  // The move, COMMIT.
+// Whether the string of statements ended with a COMMIT that counts.
+Progress PostgresDatabase::ended_by_commit(std::size_t count) {
   const auto& statements = session_.statements();
-  if (statements.size() != 2) return refuse(unexpected("COMMIT"));
-  if (statements[1].tag == "ROLLBACK") {
+  if (statements.size() != count) return refuse(unexpected("COMMIT"));
+  if (statements.back().tag == "ROLLBACK") {
     commit_may_have_left_ = false;
     return refuse({"", "the server answered COMMIT with ROLLBACK", ""});
   }
-  if (statements[1].tag != "COMMIT") return refuse(unexpected("COMMIT"));
+  if (statements.back().tag != "COMMIT") return refuse(unexpected("COMMIT"));
   if (session_.warnings() != 0) {
     return refuse({"", "the commit came with a warning: it may not be replicated yet", ""});
   }
   commit_may_have_left_ = false;
+  return Progress::done;
+}
+
+Progress PostgresDatabase::committed() {
+  return ended_by_commit(2);  // the move, COMMIT
+}
+
+Progress PostgresDatabase::confirmed() {
+  return ended_by_commit(4);  // BEGIN, the settings, the write, COMMIT
+}
+
+Progress PostgresDatabase::checked() {
+  const auto& statements = session_.statements();
+  if (statements.size() != 1) return refuse(unexpected("reading the watermarks"));
+  for (const auto& row : statements[0].rows) {
+    const auto segment = spool::Uuid::parse(row[0].value_or(""));
+    const auto upto = parse_count(row[1].value_or(""));
+    if (!segment || !upto) return refuse(unexpected("reading the watermarks"));
+    watermarks_.push_back({*segment, *upto});
+  }
   return Progress::done;
 }
 

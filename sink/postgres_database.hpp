@@ -1,6 +1,9 @@
 // The delivery protocol's steps as SQL, on one connection to Postgres.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,11 +23,10 @@ struct PostgresOptions {
 // Beyond what Database promises:
 //
 // - start_describe() fails with 42P01 if the table or the watermark table is missing, and with
-// 42501 if
-//   the role may not do what the protocol needs.
+//   42501 if the role may not do what the protocol needs.
 // - start_resolve() too is done only with the tag COMMIT and no warning: as it locks the
-// watermark's
-//   row, and so writes, a standby that Postgres waits for then has all earlier commits as well.
+//   watermark's row, and so writes, a standby that Postgres waits for then has all earlier commits
+//   as well.
 //
 // Thread: the sink's.
 class PostgresDatabase final : public Database {
@@ -34,8 +36,10 @@ class PostgresDatabase final : public Database {
   void start_connect() override;
   void start_describe() override;
   [[nodiscard]] const std::vector<CatalogColumn>& columns() const override { return columns_; }
-  void start_resolve(const spool::Uuid& segment) override;
-  [[nodiscard]] std::uint64_t resolved_upto() const override { return resolved_upto_; }
+  void start_resolve(const spool::Uuid& segment, IfMissing if_missing) override;
+  [[nodiscard]] std::optional<std::uint64_t> resolved_upto() const override {
+    return resolved_upto_;
+  }
   void start_copy(std::span<const std::string> columns) override;
   void send_rows(std::span<const std::byte> bytes) override;
   [[nodiscard]] bool ready_for_rows() override;
@@ -44,6 +48,11 @@ class PostgresDatabase final : public Database {
   [[nodiscard]] std::uint64_t rows_copied() const override { return rows_copied_; }
   void start_commit(const spool::Uuid& segment, std::uint64_t from, std::uint64_t upto,
                     std::uint64_t rows) override;
+  void start_confirm(const spool::Position& upto) override;
+  void start_check(std::span<const spool::Uuid> segments) override;
+  [[nodiscard]] const std::vector<spool::Position>& watermarks() const override {
+    return watermarks_;
+  }
   [[nodiscard]] bool commit_may_have_left() const override { return commit_may_have_left_; }
   [[nodiscard]] bool still_open() override { return session_.still_open(); }
   [[nodiscard]] Progress advance() override;
@@ -61,6 +70,8 @@ class PostgresDatabase final : public Database {
     copy,         // W1
     finish_copy,  // W2
     commit,       // W3
+    confirm,
+    check,
   };
 
   void start(Step step, const std::string& sql);
@@ -72,6 +83,9 @@ class PostgresDatabase final : public Database {
   [[nodiscard]] Progress opened();
   [[nodiscard]] Progress copied();
   [[nodiscard]] Progress committed();
+  [[nodiscard]] Progress confirmed();
+  [[nodiscard]] Progress checked();
+  [[nodiscard]] Progress ended_by_commit(std::size_t statements);
 
   const PostgresOptions options_;
   const std::string table_;      // quoted
@@ -79,7 +93,8 @@ class PostgresDatabase final : public Database {
   PostgresSession session_;
   Step step_ = Step::none;
   std::vector<CatalogColumn> columns_;
-  std::uint64_t resolved_upto_ = 0;
+  std::optional<std::uint64_t> resolved_upto_;
+  std::vector<spool::Position> watermarks_;
   std::uint64_t rows_copied_ = 0;
   bool commit_may_have_left_ = false;
   Failure failure_;

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
-#include "spool/event_record.hpp"
+#include "spool/block.hpp"
 
 namespace sluice::spool {
 
@@ -27,8 +29,22 @@ struct AsideRecord {
   std::string_view line;  // as the producer sent it
 };
 
-// A record counts only while its index is below its segment's watermark: above it, the segment
-// delivers the event again and the record is void.
+// A record that is there already.
+struct AsideEntry {
+  std::uint64_t index = 0;
+  // Written and synced in this run. Otherwise it is only what an earlier run may have left: it has
+  // to be written again before it counts.
+  bool durable = false;
+  std::string sqlstate;
+  std::string message;
+  std::string column;
+};
+
+// A record counts only while its index is below its segment's watermark: above it (a crash came
+// between, or a failover took the commit back) it is void, because the segment delivers the event
+// again. Who delivers it asks for records_from() first and sets the same events aside again: were
+// one of them sent instead and taken, it would be both in the table and, once the watermark passes
+// it, in the records. An event may so have several records; the last counts.
 //
 // Thread: the sink's.
 class AsideWriter {
@@ -38,6 +54,11 @@ class AsideWriter {
   // True when the record is as durable as a block would be. False: the file could not take it; the
   // segment has to wait.
   [[nodiscard]] virtual bool append(const AsideRecord& record) = 0;
+
+  // What is recorded of the segment's events at the position and after it, by rising index, each
+  // once. None: the files cannot be read now; the segment has to wait.
+  [[nodiscard]] virtual std::optional<std::vector<AsideEntry>> records_from(
+      const Position& position) = 0;
 };
 
 }  // namespace sluice::spool

@@ -154,9 +154,9 @@ CopyEncoder encoder_for(PostgresDatabase& database, const Route& route) {
 }
 
 std::uint64_t resolve(PostgresDatabase& database, const Uuid& segment) {
-  database.start_resolve(segment);
+  database.start_resolve(segment, IfMissing::insert);
   succeed(database);
-  return database.resolved_upto();
+  return database.resolved_upto().value();
 }
 
 void send(PostgresDatabase& database, const CopyBuffer& buffer) {
@@ -579,7 +579,7 @@ TEST_CASE("postgres: a commit that no standby has confirmed is no success") {
     CHECK(database.commit_may_have_left());
     CHECK(place.observer.value("SELECT count(*) FROM events") == "1");
 
-    database.start_resolve(segment);
+    database.start_resolve(segment, IfMissing::insert);
     cancel_waiting();
     REQUIRE(drive(database) == Progress::failed);
   }
@@ -604,7 +604,7 @@ TEST_CASE("postgres: what is missing in the database is named, and held on") {
   place.make_agent_log();
   place.observer.run("ALTER TABLE watermark RENAME TO hidden");
   describe_fails(database, "42P01", "\"watermark\" does not exist");
-  database.start_resolve(Uuid::random());
+  database.start_resolve(Uuid::random(), IfMissing::insert);
   REQUIRE(drive(database) == Progress::failed);
   CHECK(database.failure().sqlstate == "42P01");
   CHECK_THAT(database.failure().message, Catch::Matchers::Contains("run: sluice schema apply"));

@@ -48,6 +48,16 @@ class RecordingReporter final : public LaneReporter {
     events_committed += events;
     events_in_groups += events;
   }
+  void found_committed(std::size_t, std::uint64_t events) override { events_found += events; }
+  void row_set_aside(std::size_t, const Position& position, const Failure& failure) override {
+    rows_set_aside.push_back({position, failure});
+  }
+  void set_aside_committed(std::size_t, std::uint64_t events) override {
+    events_set_aside += events;
+  }
+  void segment_forgotten(std::size_t, const Uuid&, std::uint64_t events) override {
+    events_forgotten += events;
+  }
   void commits_lost(std::size_t, const Position&, std::uint64_t events, bool resent) override {
     (resent ? events_resent : events_lost) += events;
     ++regresses;
@@ -67,6 +77,10 @@ class RecordingReporter final : public LaneReporter {
   std::uint64_t events_in_groups = 0;
   std::uint64_t events_resent = 0;
   std::uint64_t events_lost = 0;
+  std::uint64_t events_found = 0;
+  std::uint64_t events_set_aside = 0;
+  std::uint64_t events_forgotten = 0;
+  std::vector<std::pair<Position, Failure>> rows_set_aside;
   int regresses = 0;
 };
 
@@ -178,8 +192,9 @@ std::function<Fate(Step)> nth_time(Step step, int n, Fate fate) {
 
 constexpr Step kSteps[] = {Step::connect, Step::describe, Step::resolve, Step::copy,
                            Step::rows,    Step::finish,   Step::commit};
-constexpr Fate kFates[] = {Fate::slow,   Fate::refused,      Fate::cut,  Fate::cut_after,
-                           Fate::frozen, Fate::frozen_after, Fate::late, Fate::on_the_way};
+constexpr Fate kFates[] = {Fate::slow,      Fate::refused,    Fate::cut,
+                           Fate::cut_after, Fate::frozen,     Fate::frozen_after,
+                           Fate::late,      Fate::on_the_way, Fate::warned};
 
 }  // namespace
 
@@ -215,7 +230,8 @@ TEST_CASE("lane: a connection that the server closes while the lane rests is rep
   CHECK(bench.lane(0).turn(bench.now).io.read);
   bench.database(0).closed_by_server = true;
   const auto before = bench.now;
-  bench.run(10);
+  bench.run(1);
+  for (int i = 0; i < 10 && bench.reporter.states.back() != LaneState::idle; ++i) bench.turn();
   CHECK(std::count(bench.server.steps.begin(), bench.server.steps.end(), Step::connect) == 2);
   CHECK(bench.reporter.states.back() == LaneState::idle);
   CHECK(bench.now == before);
