@@ -716,3 +716,34 @@ TEST_CASE("event parser: spans of random objects cut exactly the members' raw te
     }
   }
 }
+
+TEST_CASE("event parser: a record keeps how far behind its chunk's first line it came") {
+  IngestCounters counters;
+  EventParser parser({}, counters);
+  ByteBudget budget(1 << 20);
+  Chunk chunk(budget, 1024);
+  for (const std::uint32_t delta : {0u, 1u, 65'536u, sluice::spool::kLineDeltaMax}) {
+    const std::size_t at = chunk.bytes().size();
+    REQUIRE_FALSE(parser.parse("{}", {kReceivedUs, 1000, delta}, chunk));
+    CHECK(sluice::spool::line_delta(EventView(chunk.bytes().data() + at).header()) == delta);
+  }
+}
+
+TEST_CASE("event parser: the members of a line's object can be looked at, strings decoded") {
+  IngestCounters counters;
+  EventParser parser({}, counters);
+  const std::string line = R"({ "a" : "x\u0041y" , "b":-1.50,"c":{"d":[1]} ,"e":null,"a":true})";
+  const auto members = parser.members(line);
+  REQUIRE(members);
+  Texts texts;
+  for (const TopMember& member : *members) {
+    texts.push_back(std::string(member.key) + "=" + std::string(member.value));
+  }
+  CHECK(texts == Texts{"a=xAy", "b=-1.50", R"(c={"d":[1]})", "e=null", "a=true"});
+  CHECK((*members)[0].kind == ValueKind::escaped_string);
+  CHECK((*members)[1].kind == ValueKind::number);
+  CHECK(parser.members("{}")->empty());
+  for (const char* refused : {"[1]", "{", "{} {}", "7", R"({"a":NaN})"}) {
+    CHECK_FALSE(parser.members(refused));
+  }
+}

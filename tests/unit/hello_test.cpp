@@ -2,6 +2,8 @@
 #include "ingest/hello.hpp"
 
 #include <catch2/catch.hpp>
+#include <fstream>
+#include <iterator>
 #include <string>
 
 namespace ingest = sluice::ingest;
@@ -133,4 +135,16 @@ TEST_CASE("producer key: another user's name, or another name, is another produc
   CHECK_FALSE(key == parser.producer_key("builde", 1000));
   options.dedupe_seed = 8;
   CHECK_FALSE(key == ingest::EventParser(options, counters).producer_key("builder", 1000));
+}
+
+TEST_CASE("protocol: its page names every code of a refusal, and whether to try again") {
+  std::ifstream page(SLUICE_SOURCE_DIR "/docs/protocol.md");
+  const std::string text{std::istreambuf_iterator<char>(page), {}};
+  for (std::size_t i = 0; i < ingest::kRefusalCount; ++i) {
+    const auto refusal = static_cast<ingest::Refusal>(i);
+    const std::string row = "| `" + std::string(ingest::refusal_code(refusal)) + "` | " +
+                            (ingest::may_pass_later(refusal) ? "true" : "false") + " |";
+    CAPTURE(row);
+    CHECK(text.find(row) != std::string::npos);
+  }
 }

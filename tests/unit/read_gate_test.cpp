@@ -199,3 +199,57 @@ TEST_CASE("read gate: a reader that waits for carry does not keep the room from 
   CHECK(other.wakes == 1);
   CHECK(g.gate.ask(other) == kFloor);
 }
+
+TEST_CASE("read gate: who does not wait for room reads on without it, and stands in no line") {
+  Gate g;
+  Reader impatient;
+  Reader waiting;
+  g.make_busy(impatient);
+  g.make_busy(waiting);
+  CHECK(g.gate.ask_without_waiting(impatient).has_room);
+  g.gate.done(impatient, kWhole, 0);
+
+  g.budget.take(1000);
+  const auto grant = g.gate.ask_without_waiting(impatient);
+  CHECK(grant.bytes_max == kWhole);
+  CHECK_FALSE(grant.has_room);
+  g.gate.done(impatient, kWhole, 0);
+  CHECK(g.counters.budget_waits == 0);
+  CHECK(g.gate.ask(waiting) == 0);
+  g.budget.give_back(1000);
+  CHECK(impatient.wakes == 0);
+  CHECK(waiting.wakes == 1);
+  // The room is promised to the one who waits.
+  CHECK_FALSE(g.gate.ask_without_waiting(impatient).has_room);
+  g.gate.done(impatient, kWhole, 0);
+  REQUIRE(g.gate.ask(waiting) == kWhole);
+  g.gate.done(waiting, kWhole, 0);
+  CHECK(g.gate.ask_without_waiting(impatient).has_room);
+}
+
+TEST_CASE("read gate: a quiet reader that does not wait gets a little beyond the budget") {
+  Gate g;
+  Reader quiet;
+  g.budget.take(1000);
+  const auto grant = g.gate.ask_without_waiting(quiet);
+  CHECK(grant.bytes_max == kQuiet);
+  CHECK(grant.has_room);
+  g.gate.done(quiet, 10, 0);
+  g.budget.take(1000);
+  CHECK_FALSE(g.gate.ask_without_waiting(quiet).has_room);
+}
+
+TEST_CASE("read gate: who does not wait for room does wait for memory for its half line") {
+  Gate g(10'000);
+  Reader holder;
+  Reader half;
+  REQUIRE(g.gate.ask(holder) == kWhole);
+  g.gate.done(holder, kWhole, 9'000);
+  REQUIRE(g.gate.ask(half) == kWhole);
+  g.gate.done(half, kWhole, 9'000);
+  REQUIRE(g.gate.ask(holder) == kWhole);
+  CHECK(g.gate.ask_without_waiting(half).bytes_max == 0);
+  g.gate.done(holder, 100, 0);
+  CHECK(half.wakes > 0);
+  CHECK(g.gate.ask_without_waiting(half).bytes_max == kWhole);
+}
