@@ -31,8 +31,18 @@ class PlainWindow {
     const bool conflict = !seconds_[hash.first].empty();
     if (entries_.size() == options_.keys_max) forget();
     entries_.push_back({hash, now_ms});
+    ++inserted_;
     seconds_[hash.first].push_back(hash.second);
     return conflict ? Outcome::conflict : Outcome::fresh;
+  }
+
+  [[nodiscard]] std::uint64_t mark() const { return inserted_; }
+  void rewind(std::uint64_t mark) {
+    for (; inserted_ > mark; --inserted_) {
+      if (entries_.empty()) continue;
+      seconds_[entries_.back().hash.first].pop_back();
+      entries_.pop_back();
+    }
   }
 
  private:
@@ -51,6 +61,7 @@ class PlainWindow {
 
   DedupeOptions options_;
   std::deque<Entry> entries_;
+  std::uint64_t inserted_ = 0;
   std::unordered_map<std::uint64_t, std::deque<std::uint64_t>> seconds_;  // in order of insertion
 };
 
@@ -161,6 +172,59 @@ TEST_CASE("dedupe window: a key is not remembered again when the 32 bits come ro
   CHECK(window.keys() == 1);
 }
 
+TEST_CASE("dedupe window: a rewind forgets what was inserted since the mark, and nothing else") {
+  DedupeWindow window({.window_ms = 1000, .keys_max = 100});
+  CHECK(window.insert({1, 1}, 0) == Outcome::fresh);
+  const DedupeWindow::Mark mark = window.mark();
+  CHECK(window.insert({1, 2}, 5) == Outcome::conflict);
+  CHECK(window.insert({1, 1}, 5) == Outcome::duplicate);
+  CHECK(window.insert({2, 1}, 5) == Outcome::fresh);
+  window.rewind(mark);
+  CHECK(window.keys() == 1);
+  CHECK(window.insert({1, 1}, 6) == Outcome::duplicate);
+  CHECK(window.insert({2, 1}, 6) == Outcome::fresh);
+  CHECK(window.insert({1, 2}, 6) == Outcome::conflict);
+}
+
+TEST_CASE("dedupe window: a rewind over slabs gives their memory back") {
+  DedupeWindow window({.window_ms = 1000, .keys_max = 100'000});
+  for (std::uint64_t key = 0; key < 20'000; ++key) (void)window.insert(hash_of(key), 0);
+  const std::size_t bytes = window.memory_bytes();
+  const DedupeWindow::Mark mark = window.mark();
+  for (std::uint64_t key = 20'000; key < 80'000; ++key) (void)window.insert(hash_of(key), 0);
+  CHECK(window.memory_bytes() > bytes);
+  window.rewind(mark);
+  CHECK(window.memory_bytes() == bytes);
+  CHECK(window.insert(hash_of(19'999), 0) == Outcome::duplicate);
+  CHECK(window.insert(hash_of(79'999), 0) == Outcome::fresh);
+}
+
+TEST_CASE("dedupe window: restored keys have the rest of their window") {
+  DedupeWindow window({.window_ms = 1000, .keys_max = 100});
+  window.restore(hash_of(1), 1'001, 300);  // too old; and the clock was young
+  window.restore(hash_of(2), 900, 300);
+  window.restore(hash_of(3), 100, 300);
+  window.restore(hash_of(4), 200, 300);  // the wall clock went back: as young as the one before
+  window.restore(hash_of(5), -50, 300);
+  CHECK(window.keys() == 4);
+  CHECK(window.insert(hash_of(1), 300) == Outcome::fresh);
+  CHECK(window.insert(hash_of(2), 400) == Outcome::duplicate);
+  CHECK(window.insert(hash_of(2), 401) == Outcome::fresh);
+  CHECK(window.insert(hash_of(3), 1'200) == Outcome::duplicate);
+  CHECK(window.insert(hash_of(4), 1'200) == Outcome::duplicate);
+  CHECK(window.insert(hash_of(4), 1'201) == Outcome::fresh);
+  CHECK(window.insert(hash_of(5), 1'300) == Outcome::duplicate);
+  CHECK(window.insert(hash_of(5), 1'301) == Outcome::fresh);
+}
+
+TEST_CASE("dedupe window: more restored keys than fit leave the newest") {
+  DedupeWindow window({.window_ms = 1000, .keys_max = 3});
+  for (std::uint64_t key = 1; key <= 5; ++key) window.restore(hash_of(key), 100, 1'000);
+  CHECK(window.keys() == 3);
+  CHECK(window.insert(hash_of(3), 1'000) == Outcome::duplicate);
+  CHECK(window.insert(hash_of(2), 1'000) == Outcome::fresh);
+}
+
 TEST_CASE("dedupe window: agrees with a plain one over random histories") {
   const std::uint64_t seed = std::random_device{}();
   CAPTURE(seed);
@@ -171,9 +235,19 @@ TEST_CASE("dedupe window: agrees with a plain one over random histories") {
     DedupeWindow window(options);
     PlainWindow plain(options);
     std::int64_t now_ms = static_cast<std::int64_t>(random() % (std::uint64_t{1} << 33));
+    DedupeWindow::Mark mark = window.mark();
+    std::uint64_t plain_mark = plain.mark();
     for (int i = 0; i < 1'000; ++i) {
       now_ms += static_cast<std::int64_t>(random() % 3);
       if (random() % 200 == 0) now_ms += 150;
+      if (random() % 20 == 0) {
+        window.rewind(mark);
+        plain.rewind(plain_mark);
+      }
+      if (random() % 10 == 0) {
+        mark = window.mark();
+        plain_mark = plain.mark();
+      }
       const DedupeHash hash{random() % 300, random() % 3};
       if (window.insert(hash, now_ms) != plain.insert(hash, now_ms)) {
         FAIL("history " << history << ", insert " << i);

@@ -8,7 +8,10 @@
 
 #include "tests/unit/event_fixture.hpp"
 
+using sluice::ingest::AckLedger;
+using sluice::ingest::AckStage;
 using sluice::ingest::EventQueue;
+using sluice::ingest::OnFull;
 using sluice::ingest::Origin;
 using sluice::spool::ByteBudget;
 using sluice::spool::Chunk;
@@ -108,21 +111,106 @@ TEST_CASE("event queue: producers with nothing to give do not stop the turns of 
   EventQueue queue([] {});
   constexpr std::uint64_t kBusy = 4;
   constexpr std::uint64_t kChunks = 100;
+  Chunk chunk;
+  Origin origin;
   std::vector<std::unique_ptr<EventQueue::Producer>> idle;
   std::vector<std::unique_ptr<EventQueue::Producer>> busy;
   for (std::uint64_t i = 0; i < kBusy; ++i) {
     idle.push_back(queue.make_producer());
     busy.push_back(queue.make_producer());
+    // Since a large chunk they have a place in the turns, whether they push on or not.
+    queue.push(*idle[i], chunk_of(budget, i, 500), {});
+    queue.push(*busy[i], chunk_of(budget, i, 500), {});
+  }
+  while (queue.pop(chunk, origin)) continue;
+  for (std::uint64_t i = 0; i < kBusy; ++i) {
     for (std::uint64_t n = 0; n < kChunks; ++n) queue.push(*busy[i], chunk_of(budget, i, 1), {});
   }
   std::vector<std::uint64_t> taken(kBusy);
-  Chunk chunk;
-  Origin origin;
   for (std::uint64_t i = 0; i < kBusy * kChunks / 2; ++i) {
     REQUIRE(queue.pop(chunk, origin));
     ++taken[first_number(chunk)];
   }
+  CAPTURE(taken);
   for (const std::uint64_t count : taken) CHECK(count > kChunks / 4);
+}
+
+TEST_CASE("event queue: chunks of those that do not wait can be taken alone, in order") {
+  ByteBudget budget(10'000'000);
+  EventQueue queue([] {});
+  const auto patient = queue.make_producer();
+  const auto rejected = queue.make_producer();
+  const auto dropped = queue.make_producer();
+  Origin reject;
+  reject.on_full = OnFull::reject;
+  Origin drop;
+  drop.on_full = OnFull::drop;
+  for (std::uint64_t i = 0; i < 10; ++i) {
+    queue.push(*patient, chunk_of(budget, i, i % 2 == 0 ? 1 : 500), {});
+    queue.push(*rejected, chunk_of(budget, 1'000'000 + i, i % 3 == 0 ? 1 : 500), reject);
+    queue.push(*dropped, chunk_of(budget, 2'000'000 + i, 1), drop);
+  }
+  std::uint64_t next_rejected = 1'000'000;
+  std::uint64_t next_dropped = 2'000'000;
+  Chunk chunk;
+  Origin origin;
+  while (queue.pop_impatient(chunk, origin)) {
+    const bool is_rejected = origin.on_full == OnFull::reject;
+    CHECK(first_number(chunk) == (is_rejected ? next_rejected++ : next_dropped++));
+  }
+  CHECK(next_rejected == 1'000'010);
+  CHECK(next_dropped == 2'000'010);
+  for (std::uint64_t i = 0; i < 10; ++i) {
+    REQUIRE(queue.pop(chunk, origin));
+    CHECK(origin.on_full == OnFull::wait);
+    CHECK(first_number(chunk) == i);
+  }
+  CHECK_FALSE(queue.pop(chunk, origin));
+}
+
+TEST_CASE("event queue: those that wait and those that do not are taken in turn") {
+  ByteBudget budget(100'000'000);
+  EventQueue queue([] {});
+  const auto patient = queue.make_producer();
+  const auto impatient = queue.make_producer();
+  Origin reject;
+  reject.on_full = OnFull::reject;
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    queue.push(*patient, chunk_of(budget, i, 200), {});
+    queue.push(*impatient, chunk_of(budget, i, 200), reject);
+  }
+  int rejects = 0;
+  Chunk chunk;
+  Origin origin;
+  for (int i = 0; i < 100; ++i) {
+    REQUIRE(queue.pop(chunk, origin));
+    rejects += origin.on_full == OnFull::reject ? 1 : 0;
+  }
+  CHECK(rejects == 50);
+}
+
+TEST_CASE("event queue: a chunk comes out with the origin that it was pushed with") {
+  ByteBudget budget(1'000'000);
+  EventQueue queue([] {});
+  const auto producer = queue.make_producer();
+  Origin pushed;
+  pushed.ledger = std::make_shared<AckLedger>(AckStage::durable, [] {});
+  pushed.ticket = 3;
+  pushed.first_line = 17;
+  pushed.producer = sluice::spool::ProducerKey{1, 2};
+  pushed.line_offset = 99;
+  queue.push(*producer, chunk_of(budget, 1, 1), pushed);
+  Chunk chunk;
+  Origin popped;
+  REQUIRE(queue.pop(chunk, popped));
+  CHECK(popped.ledger == pushed.ledger);
+  CHECK(popped.ticket == 3);
+  CHECK(popped.first_line == 17);
+  CHECK(popped.producer == pushed.producer);
+  CHECK(popped.line_offset == 99);
+  queue.push(*producer, chunk_of(budget, 2, 1), {});
+  REQUIRE(queue.pop(chunk, popped));
+  CHECK_FALSE(popped.ledger);  // nothing is left of the one before
 }
 
 TEST_CASE("event queue: what a producer pushed outlives it") {
