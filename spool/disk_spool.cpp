@@ -21,6 +21,8 @@ namespace {
 constexpr std::int64_t kRetryMs = 1'000;
 // A second without an event: the last block is told to be durable by an empty one.
 constexpr std::int64_t kIdleMs = 1'000;
+// tend() may be called after every block; it looks around no more often than this.
+constexpr std::int64_t kTendMs = 200;
 // What a group commit may come to; so much must be left below bytes_max to take one.
 constexpr std::uint64_t kGroupBytes = 1u << 20;
 constexpr std::uint64_t kReserveBytesMin = 64 * 1024;
@@ -45,6 +47,14 @@ std::uint64_t bytes_of_file(Disk& disk, const std::string& name) {
 
 // The writer's side. Thread: the journal's, but for the atomics and the reason.
 struct DiskSpool::Parts {
+  // Files in the order in which they were made. Two may have one ordinal: where a directory was put
+  // together from two, or where a name that could not be synced came back.
+  struct FileKey {
+    std::uint64_t ordinal = 0;
+    Uuid id;
+
+    auto operator<=>(const FileKey&) const = default;
+  };
   // A segment file in the directory.
   struct File {
     std::string name;
@@ -66,7 +76,7 @@ struct DiskSpool::Parts {
   struct Open {
     std::unique_ptr<SegmentWriter> writer;  // none: the next block opens one
     std::unique_ptr<KeysWriter> keys;
-    std::uint64_t ordinal = 0;
+    FileKey file;
     std::int64_t last_append_ms = 0;
     bool end_told = true;  // no block lies beyond every synced_upto
     bool keys_failed = false;
@@ -79,6 +89,8 @@ struct DiskSpool::Parts {
     std::int64_t delete_after_us;
     std::uint64_t bytes;
   };
+
+  static FileKey key_of(const SegmentHeader& header) { return {header.ordinal, header.id}; }
 
   Parts(DiskSpoolOptions o, Disk& d, ProducerTable& p, SpoolReporter& r, Callbacks c)
       : options(o),
@@ -125,7 +137,7 @@ struct DiskSpool::Parts {
   void probe(const SpoolTime& now);
   bool delete_old(const SpoolTime& now, bool want_room);
   void stamp_delivered(const SpoolTime& now);
-  void remove_file(std::uint64_t ordinal, const SpoolTime& now);
+  void remove_file(const FileKey& key, const SpoolTime& now);
   void empty_file(File& file);
   bool roll_delivered(const SpoolTime& now);
   void take_quarantined();
@@ -145,12 +157,12 @@ struct DiskSpool::Parts {
   std::uint64_t events_recovered = 0;
 
   std::vector<std::unique_ptr<DiskLane>> lanes;
-  std::vector<Open> open;               // of each lane
-  std::map<std::uint64_t, File> files;  // by ordinal
-  std::map<std::uint64_t, Uuid> ids;    // of files
+  std::vector<Open> open;  // of each lane
+  std::map<FileKey, File> files;
   std::vector<OldKeys> old_keys;
   LaneIndex next_lane = 0;
   std::int64_t retry_at_ms = 0;
+  std::int64_t next_tend_ms = 0;
   bool reserve_there = false;
   std::int64_t reserve_retry_ms = 0;
   std::vector<StoredKey> keys_scratch;
@@ -199,14 +211,14 @@ void DiskSpool::Parts::take_over(Recovered recovered, const SpoolTime& now) {
   segments = files.size();
   // When all are known: the head of a new segment tells of all.
   for (const RecoveredSegment& segment : recovered.segments) {
-    File& file = files.at(segment.header.ordinal);
+    File& file = files.at(key_of(segment.header));
     if (file.doubtful && rewrite_tail(segment, file.lane, now)) file.doubtful = false;
   }
 }
 
 void DiskSpool::Parts::take_over_segment(RecoveredSegment& segment, LaneIndex lane) {
-  const std::uint64_t ordinal = segment.header.ordinal;
-  const std::string keys_name = segment_name(ordinal, segment.header.id, ".keys");
+  const FileKey key = key_of(segment.header);
+  const std::string keys_name = segment_name(key.ordinal, key.id, ".keys");
   File file;
   file.name = segment.name;
   file.lane = lane;
@@ -223,11 +235,10 @@ void DiskSpool::Parts::take_over_segment(RecoveredSegment& segment, LaneIndex la
     file.doubtful = true;
   }
   bytes += file.bytes + file.keys_bytes;
-  files.emplace(ordinal, std::move(file));
-  ids.emplace(ordinal, segment.header.id);
+  files.emplace(key, std::move(file));
   if (segment.emptied) return;
-  lanes[lane]->add({segment.header.id, ordinal, segment.name, segment.header.created_us,
-                    segment.end_bytes, segment.end_index, 0, true, segment.end_index == 0});
+  lanes[lane]->add({key.id, key.ordinal, segment.name, segment.header.created_us, segment.end_bytes,
+                    segment.end_index, 0, true, segment.end_index == 0});
   events_recovered += segment.end_index;
 }
 
@@ -263,7 +274,7 @@ bool DiskSpool::Parts::rewrite_tail(const RecoveredSegment& segment, LaneIndex l
   SegmentHeader header = next_header(now);
   header.supersedes = segment.header.id;
   header.supersedes_from = segment.durable_index;
-  File& file = files.at(segment.header.ordinal);
+  File& file = files.at(key_of(segment.header));
   file.doubtful = false;  // the new head says that it ends before the tail
   auto begun =
       SegmentWriter::begin(disk, header, refs_for(lane), producers.snapshot(), now.unix_us);
@@ -277,8 +288,8 @@ bool DiskSpool::Parts::rewrite_tail(const RecoveredSegment& segment, LaneIndex l
       return false;
     }
   }
-  if (writer.give_name()) return false;
   ++next_ordinal;
+  if (writer.give_name()) return false;
   ++heads;
   add_file(writer, header, lane, heads);
   lanes[lane]->add({header.id, header.ordinal, writer.name(), now.unix_us, writer.bytes(),
@@ -294,7 +305,7 @@ void DiskSpool::Parts::find_old_keys(const SpoolTime& now) {
   const std::int64_t window_us = std::chrono::microseconds(options.dedupe_window).count();
   for (const DirectoryEntry& entry : entries) {
     const auto named = parse_segment_name(entry.name, ".keys");
-    if (!named || files.contains(named->ordinal)) continue;
+    if (!named || files.contains({named->ordinal, named->id})) continue;
     std::int64_t newest_us = now.unix_us - window_us;
     if (const auto reader = KeysReader::open(disk, entry.name)) {
       bool cut = false;
@@ -315,15 +326,15 @@ std::vector<SegmentRef> DiskSpool::Parts::refs_for(LaneIndex lane) const {
   for (const auto& each : lanes) {
     for (const LaneSegment& segment : each->segments()) known.emplace(segment.id, segment);
   }
-  for (const auto& [ordinal, file] : files) {
+  for (const auto& [key, file] : files) {
     if (file.sealed || file.emptied) continue;
-    const auto found = known.find(ids.at(ordinal));
+    const auto found = known.find(key.id);
     if (found == known.end()) continue;
     const LaneSegment& segment = found->second;
-    SegmentRef ref{segment.id, ordinal, segment.end_bytes, segment.end_index, segment.closed};
+    SegmentRef ref{segment.id, key.ordinal, segment.end_bytes, segment.end_index, segment.closed};
     if (file.doubtful) ref.closed = false;
     const Open& writing = open[file.lane];
-    if (writing.writer && writing.ordinal == ordinal) {
+    if (writing.writer && writing.file == key) {
       // The lane's own predecessor takes nothing more: its seal is what follows this head.
       ref.closed = file.lane == lane;
       ref.synced_bytes = writing.writer->synced_bytes();
@@ -357,14 +368,18 @@ bool DiskSpool::Parts::open_segment(LaneIndex lane, const SpoolTime& now) {
   }
   auto begun =
       SegmentWriter::begin(disk, header, refs_for(lane), producers.snapshot(), now.unix_us);
-  const auto* writer = std::get_if<std::unique_ptr<SegmentWriter>>(&begun);
-  const std::error_code error =
-      writer == nullptr ? std::get<std::error_code>(begun) : (*writer)->give_name();
-  if (error) {
+  if (const auto* error = std::get_if<std::error_code>(&begun)) {
+    set_full(is_no_space(*error) ? kFullDisk : kFullFails, now);
+    return false;
+  }
+  // Also if the naming fails: a name that could not be synced may come back after a power cut, and
+  // then it says where the segment before it ends.
+  ++next_ordinal;
+  if (const auto error = std::get<0>(begun)->give_name()) {
+    if (open_here.writer) close_open(lane, heads + 1);
     set_full(is_no_space(error) ? kFullDisk : kFullFails, now);
     return false;
   }
-  ++next_ordinal;
   ++heads;
   if (open_here.writer) {
     seal(lane, now);
@@ -372,7 +387,7 @@ bool DiskSpool::Parts::open_segment(LaneIndex lane, const SpoolTime& now) {
   }
   open_here = Open{};
   open_here.writer = std::move(std::get<0>(begun));
-  open_here.ordinal = header.ordinal;
+  open_here.file = key_of(header);
   open_here.last_append_ms = now.steady_ms;
   add_file(*open_here.writer, header, lane, UINT64_MAX);
   lanes[lane]->add({header.id, header.ordinal, open_here.writer->name(), now.unix_us,
@@ -389,15 +404,14 @@ void DiskSpool::Parts::add_file(const SegmentWriter& writer, const SegmentHeader
   file.bytes = writer.bytes();
   file.heads_needed = heads_needed;
   bytes += file.bytes;
-  files.emplace(header.ordinal, std::move(file));
-  ids.emplace(header.ordinal, header.id);
+  files.emplace(key_of(header), std::move(file));
   segments = files.size();
 }
 
 // REQUIRES: the successor's head, which says where this segment ends, is durable.
 void DiskSpool::Parts::seal(LaneIndex lane, const SpoolTime& now) {
   Open& sealed = open[lane];
-  File& file = files.at(sealed.ordinal);
+  File& file = files.at(sealed.file);
   const bool whole = sealed.writer->append(BlockKind::seal, 0, {}, {}, now.unix_us, true) ==
                      SegmentWriter::Result::done;
   if (whole) {
@@ -412,7 +426,7 @@ void DiskSpool::Parts::seal(LaneIndex lane, const SpoolTime& now) {
 
 void DiskSpool::Parts::close_open(LaneIndex lane, std::uint64_t heads_needed) {
   Open& closing = open[lane];
-  File& file = files.at(closing.ordinal);
+  File& file = files.at(closing.file);
   file.heads_needed = heads_needed;
   const std::uint64_t end =
       file.sealed ? closing.writer->bytes() - kBlockHeaderBytes : closing.writer->bytes();
@@ -427,7 +441,7 @@ void DiskSpool::Parts::close_open(LaneIndex lane, std::uint64_t heads_needed) {
 
 void DiskSpool::Parts::poison(LaneIndex lane) {
   Open& poisoned = open[lane];
-  const Uuid id = ids.at(poisoned.ordinal);
+  const Uuid id = poisoned.file.id;
   reporter.segment_poisoned(id, poisoned.writer->failure().step, poisoned.writer->failure().error);
   const std::uint64_t from = poisoned.writer->end_index();
   close_open(lane, heads + 1);
@@ -478,10 +492,10 @@ void DiskSpool::Parts::write_keys(LaneIndex lane, const std::vector<Chunk>& chun
   keys_scratch.clear();
   for (const Chunk& chunk : chunks) collect_keys(chunk.bytes(), keys_scratch);
   if (keys_scratch.empty()) return;
-  File& file = files.at(open_here.ordinal);
-  const Uuid& id = ids.at(open_here.ordinal);
+  File& file = files.at(open_here.file);
+  const Uuid& id = open_here.file.id;
   std::error_code error;
-  const std::string name = segment_name(open_here.ordinal, id, ".keys");
+  const std::string name = segment_name(open_here.file.ordinal, id, ".keys");
   if (!open_here.keys) open_here.keys = KeysWriter::create(disk, name, id, error);
   const std::uint64_t before = file.keys_bytes;
   if (!error) error = open_here.keys->append(now.unix_us, keys_scratch);
@@ -497,14 +511,14 @@ void DiskSpool::Parts::write_keys(LaneIndex lane, const std::vector<Chunk>& chun
 
 void DiskSpool::Parts::publish(LaneIndex lane, std::vector<Chunk>& chunks, const SpoolTime& now) {
   Open& open_here = open[lane];
-  File& file = files.at(open_here.ordinal);
+  File& file = files.at(open_here.file);
   bytes += open_here.writer->bytes() - file.bytes;
   file.bytes = open_here.writer->bytes();
   open_here.last_append_ms = now.steady_ms;
   open_here.end_told = false;
 
   auto block = std::make_shared<Block>();
-  block->segment = ids.at(open_here.ordinal);
+  block->segment = open_here.file.id;
   block->chunks = std::exchange(chunks, {});
   for (const Chunk& chunk : block->chunks) block->count += chunk.count();
   block->first_index = open_here.writer->end_index() - block->count;
@@ -524,7 +538,7 @@ bool DiskSpool::Parts::append_idle(LaneIndex lane, const SpoolTime& now) {
   }
   switch (result) {
     case SegmentWriter::Result::done: {
-      File& file = files.at(open_here.ordinal);
+      File& file = files.at(open_here.file);
       bytes += open_here.writer->bytes() - file.bytes;
       file.bytes = open_here.writer->bytes();
       open_here.end_told = true;
@@ -606,14 +620,14 @@ void DiskSpool::Parts::probe(const SpoolTime& now) {
 }
 
 void DiskSpool::Parts::stamp_delivered(const SpoolTime& now) {
-  std::map<std::uint64_t, bool> confirmed;
+  std::map<FileKey, bool> confirmed;
   for (const auto& lane : lanes) {
     for (const LaneSegment& segment : lane->segments()) {
-      confirmed[segment.ordinal] = segment.confirmed;
+      confirmed[{segment.ordinal, segment.id}] = segment.confirmed;
     }
   }
-  for (auto& [ordinal, file] : files) {
-    const auto found = confirmed.find(ordinal);
+  for (auto& [key, file] : files) {
+    const auto found = confirmed.find(key);
     if (found == confirmed.end()) continue;
     if (!found->second) {
       file.delivered_ms = -1;
@@ -627,13 +641,13 @@ void DiskSpool::Parts::stamp_delivered(const SpoolTime& now) {
 // where the cap is not what is missing. True if anything was freed.
 bool DiskSpool::Parts::delete_old(const SpoolTime& now, bool want_room) {
   std::uint64_t kept = 0;
-  for (const auto& [ordinal, file] : files) {
+  for (const auto& [key, file] : files) {
     if (file.delivered_ms >= 0 && !file.emptied) kept += file.bytes;
   }
   const bool cap_reached = !has_room();
   bool freed = false;
-  std::vector<std::uint64_t> done;
-  for (auto& [ordinal, file] : files) {
+  std::vector<FileKey> done;
+  for (auto& [key, file] : files) {
     if (file.emptied || file.delivered_ms < 0 || file.heads_needed > heads || file.doubtful)
       continue;
     const bool expired = now.steady_ms - file.delivered_ms >= options.retain_time.count();
@@ -642,18 +656,18 @@ bool DiskSpool::Parts::delete_old(const SpoolTime& now, bool want_room) {
     if (!expired && !too_much && !in_the_way) continue;
     kept -= file.bytes;
     freed = true;
-    lanes[file.lane]->forget(ids.at(ordinal));
-    if (ordinal == files.begin()->first) {
-      done.push_back(ordinal);
+    lanes[file.lane]->forget(key.id);
+    if (key == files.begin()->first) {
+      done.push_back(key);
     } else {
       empty_file(file);
     }
   }
-  for (const std::uint64_t ordinal : done) remove_file(ordinal, now);
+  for (const FileKey& key : done) remove_file(key, now);
   // Those that waited for an older one.
   while (!files.empty() && files.begin()->second.emptied &&
          files.begin()->second.heads_needed <= heads) {
-    remove_file(files.begin()->first, now);
+    remove_file(FileKey(files.begin()->first), now);
   }
   return freed;
 }
@@ -669,19 +683,18 @@ void DiskSpool::Parts::empty_file(File& file) {
   file.emptied = true;
 }
 
-void DiskSpool::Parts::remove_file(std::uint64_t ordinal, const SpoolTime& now) {
-  const File& file = files.at(ordinal);
+void DiskSpool::Parts::remove_file(const FileKey& key, const SpoolTime& now) {
+  const File& file = files.at(key);
   (void)disk.remove(file.name);
   // In order, so that a power cut leaves no hole in the ordinals.
   (void)disk.sync_directory("");
   bytes -= file.bytes;
   if (file.keys_bytes != 0) {
     const std::int64_t window_us = std::chrono::microseconds(options.dedupe_window).count();
-    old_keys.push_back({segment_name(ordinal, ids.at(ordinal), ".keys"),
+    old_keys.push_back({segment_name(key.ordinal, key.id, ".keys"),
                         std::min(file.newest_key_us, now.unix_us) + window_us, file.keys_bytes});
   }
-  files.erase(ordinal);
-  ids.erase(ordinal);
+  files.erase(files.find(key));
   segments = files.size();
 }
 
@@ -690,9 +703,9 @@ void DiskSpool::Parts::take_quarantined() {
     for (const LaneSegment& segment : lane->take_quarantined()) {
       (void)disk.rename(segment.name, "quarantine/" + segment.name);
       reporter.file_set_aside(segment.name, "the database has forgotten it");
-      bytes -= files.at(segment.ordinal).bytes;
-      files.erase(segment.ordinal);
-      ids.erase(segment.ordinal);
+      const auto file = files.find({segment.ordinal, segment.id});
+      bytes -= file->second.bytes;
+      files.erase(file);
       segments = files.size();
     }
   }
@@ -740,41 +753,45 @@ std::uint64_t DiskSpool::hash_seed() const {
   return parts_->hash_seed;
 }
 
+// File by file, so that few are open at a time; those of lanes that were written side by side
+// overlap by a segment's time.
 void DiskSpool::recovered_keys(std::int64_t since_us, std::uint64_t keys_max,
                                const std::function<void(const RememberedKey&)>& visit) {
-  struct Group {
-    KeysGroup group;
-    KeysReader* reader;
+  struct Side {
+    std::string name;
+    std::vector<KeysGroup> groups;
   };
-  std::vector<std::unique_ptr<KeysReader>> readers;
-  std::vector<Group> groups;
+  std::vector<Side> sides;
   std::vector<DirectoryEntry> entries;
   if (parts_->disk.list("", entries)) return;
   for (const DirectoryEntry& entry : entries) {
     if (!parse_segment_name(entry.name, ".keys")) continue;
-    auto reader = KeysReader::open(parts_->disk, entry.name);
+    const auto reader = KeysReader::open(parts_->disk, entry.name);
     bool cut = !reader;
-    if (reader) {
-      for (const KeysGroup& group : reader->groups(cut)) {
-        if (group.written_us >= since_us) groups.push_back({group, reader.get()});
-      }
-      readers.push_back(std::move(reader));
-    }
+    Side side{entry.name, reader ? reader->groups(cut) : std::vector<KeysGroup>()};
     if (cut) parts_->reporter.keys_lost(entry.name, "the end of the file is damaged");
+    std::erase_if(side.groups, [&](const KeysGroup& group) { return group.written_us < since_us; });
+    if (!side.groups.empty()) sides.push_back(std::move(side));
   }
-  std::stable_sort(groups.begin(), groups.end(), [](const Group& a, const Group& b) {
-    return a.group.written_us < b.group.written_us;
+  std::sort(sides.begin(), sides.end(), [](const Side& a, const Side& b) {
+    return a.groups.back().written_us > b.groups.back().written_us;
   });
-  auto first = groups.end();
-  for (std::uint64_t keys = 0; first != groups.begin(); --first) {
-    keys += std::prev(first)->group.count;
-    if (keys > keys_max) break;
+  // From the newest on, as many as may be remembered; then the oldest of these first.
+  std::uint64_t keys = 0;
+  std::size_t count = 0;
+  for (; count < sides.size() && keys < keys_max; ++count) {
+    auto& groups = sides[count].groups;
+    auto first = groups.end();
+    while (first != groups.begin() && keys < keys_max) keys += (--first)->count;
+    groups.erase(groups.begin(), first);
   }
-  for (; first != groups.end(); ++first) {
-    const auto keys = first->reader->keys(first->group);
-    if (!keys) continue;
-    for (const StoredKey& key : *keys) {
-      visit({{key.first, key.second}, first->group.written_us});
+  for (; count != 0; --count) {
+    const Side& side = sides[count - 1];
+    const auto reader = KeysReader::open(parts_->disk, side.name);
+    for (const KeysGroup& group : side.groups) {
+      const auto stored = reader ? reader->keys(group) : std::nullopt;
+      if (!stored) continue;
+      for (const StoredKey& key : *stored) visit({{key.first, key.second}, group.written_us});
     }
   }
 }
@@ -820,7 +837,7 @@ std::optional<Position> DiskSpool::append(LaneIndex lane, std::vector<Chunk>& ch
         parts.next_lane = (lane + 1) % parts.lanes.size();
         parts.set_room();
         const Parts::Open& open = parts.open[lane];
-        const Position end{parts.ids.at(open.ordinal), open.writer->end_index()};
+        const Position end{open.file.id, open.writer->end_index()};
         parts.callbacks.on_readable(lane);
         return end;
       }
@@ -838,6 +855,8 @@ std::optional<Position> DiskSpool::append(LaneIndex lane, std::vector<Chunk>& ch
 
 void DiskSpool::tend(const SpoolTime& now) {
   Parts& parts = *parts_;
+  if (now.steady_ms < parts.next_tend_ms && !(parts.full && parts.something_to_delete)) return;
+  parts.next_tend_ms = now.steady_ms + kTendMs;
   for (LaneIndex lane = 0; lane < parts.open.size(); ++lane) {
     const Parts::Open& open = parts.open[lane];
     if (open.writer && !open.end_told && now.steady_ms - open.last_append_ms >= kIdleMs) {

@@ -72,12 +72,11 @@ class Recovery {
   }
 
  private:
-  struct Opened {
-    std::unique_ptr<DiskFile> file;
-    std::vector<SegmentRef> refs;
-    std::vector<ProducerMark> marks;  // of the head
-    bool head_read = false;
-    std::uint64_t blocks_begin = kSegmentHeaderBytes;
+  // The head of a segment.
+  struct Head {
+    std::vector<ProducerMark> marks;
+    bool was_read = false;
+    std::uint64_t end_offset = kSegmentHeaderBytes;
   };
 
   void find_segments() {
@@ -106,13 +105,7 @@ class Recovery {
 
   void take(const DirectoryEntry& entry, const SegmentName& named) {
     result_.next_ordinal = std::max(result_.next_ordinal, named.ordinal + 1);
-    auto opened = disk_.open(entry.name, OpenMode::read_only);
-    if (const auto* error = std::get_if<std::error_code>(&opened)) {
-      return quarantine(entry.name, "it cannot be opened: " + error->message());
-    }
-    Opened parts;
-    parts.file = std::move(std::get<0>(opened));
-    const auto header = read_segment_header(*parts.file);
+    const auto header = read_segment_header(*open(entry.name));
     if (const auto* other = std::get_if<OtherVersion>(&header)) {
       throw newer(entry.name, other->version);
     }
@@ -127,7 +120,14 @@ class Recovery {
     segment.file_bytes = entry.bytes;
     segment.emptied = entry.bytes == kSegmentHeaderBytes;
     result_.segments.push_back(std::move(segment));
-    opened_.emplace(good->ordinal, std::move(parts));
+  }
+
+  // One at a time: there may be more segments than descriptors. What cannot be opened, for want of
+  // one say, is no reason to put a good file away.
+  std::unique_ptr<DiskFile> open(const std::string& name) {
+    auto opened = disk_.open(name, OpenMode::read_only);
+    if (const auto* error = std::get_if<std::error_code>(&opened)) must(*error, "open " + name);
+    return std::move(std::get<0>(opened));
   }
 
   // The same uuid twice: the older ordinal is the one that others know.
@@ -153,16 +153,17 @@ class Recovery {
         ends_.push_back({segment.header.supersedes, 0, 0, segment.header.supersedes_from, true});
       }
       if (segment.emptied) continue;
-      Opened& parts = opened_.at(segment.header.ordinal);
-      SegmentScan scan(*parts.file, segment.header.id, 64 * 1024);
+      Head& head = heads_[segment.header.id];
+      const auto file = open(segment.name);
+      SegmentScan scan(*file, segment.header.id, 16 * 1024);
       const auto step = scan.next(segment.file_bytes);
-      const auto* head = std::get_if<ScannedBlock>(&step);
-      if (head == nullptr || head->header.kind != BlockKind::head) continue;
-      parts.head_read = true;
-      parts.blocks_begin = head->end_offset();
-      parts.refs = refs_in(head->header, head->payload);
-      parts.marks = marks_in(head->header, head->payload);
-      ends_.insert(ends_.end(), parts.refs.begin(), parts.refs.end());
+      const auto* block = std::get_if<ScannedBlock>(&step);
+      if (block == nullptr || block->header.kind != BlockKind::head) continue;
+      head.was_read = true;
+      head.end_offset = block->end_offset();
+      head.marks = marks_in(block->header, block->payload);
+      const auto refs = refs_in(block->header, block->payload);
+      ends_.insert(ends_.end(), refs.begin(), refs.end());
     }
   }
 
@@ -173,8 +174,8 @@ class Recovery {
       return;
     }
     segment.first_written_us = segment.header.created_us;
-    DiskFile& file = *opened_.at(segment.header.ordinal).file;
-    if (const auto seal = read_seal(file, segment.header.id, segment.file_bytes)) {
+    const auto file = open(segment.name);
+    if (const auto seal = read_seal(*file, segment.header.id, segment.file_bytes)) {
       segment.end = RecoveredSegment::End::sealed;
       segment.end_bytes = segment.file_bytes - kBlockHeaderBytes;
       segment.end_index = seal->first_index;
@@ -188,7 +189,7 @@ class Recovery {
         return;
       }
     }
-    read_whole(segment, file);
+    read_whole(segment, *file);
   }
 
   [[nodiscard]] std::uint64_t told_durable(const Uuid& id) const {
@@ -211,8 +212,7 @@ class Recovery {
   void read_whole(RecoveredSegment& segment, DiskFile& file) {
     const Uuid& id = segment.header.id;
     const std::uint64_t cut = superseded_from(id);
-    std::uint64_t durable =
-        std::max(told_durable(id), opened_.at(segment.header.ordinal).blocks_begin);
+    std::uint64_t durable = std::max(told_durable(id), heads_[id].end_offset);
     SegmentScan scan(file, id);
     for (;;) {
       const auto step = scan.next(segment.file_bytes);
@@ -300,21 +300,22 @@ class Recovery {
     bool complete = false;
     for (auto segment = result_.segments.rbegin(); segment != result_.segments.rend(); ++segment) {
       if (segment->emptied) continue;
-      complete = opened_.at(segment->header.ordinal).head_read;
+      complete = heads_[segment->header.id].was_read;
       break;
     }
     for (const RecoveredSegment& segment : result_.segments) {
-      const Opened& parts = opened_.at(segment.header.ordinal);
-      result_.marks.insert(result_.marks.end(), parts.marks.begin(), parts.marks.end());
+      const std::vector<ProducerMark>& marks = heads_[segment.header.id].marks;
+      result_.marks.insert(result_.marks.end(), marks.begin(), marks.end());
       if (!complete && !segment.emptied && segment.end != RecoveredSegment::End::read) {
-        read_marks_of(segment, *parts.file);
+        read_marks_of(segment);
       }
     }
     result_.marks.insert(result_.marks.end(), read_marks_.begin(), read_marks_.end());
   }
 
-  void read_marks_of(const RecoveredSegment& segment, DiskFile& file) {
-    SegmentScan scan(file, segment.header.id);
+  void read_marks_of(const RecoveredSegment& segment) {
+    const auto file = open(segment.name);
+    SegmentScan scan(*file, segment.header.id);
     for (;;) {
       const auto step = scan.next(segment.end_bytes);
       if (std::holds_alternative<ScanEnd>(step)) return;
@@ -345,9 +346,9 @@ class Recovery {
   Disk& disk_;
   SpoolReporter& reporter_;
   Recovered result_;
-  std::map<std::uint64_t, Opened> opened_;  // by ordinal
-  std::vector<SegmentRef> ends_;            // of all heads, and of superseding headers
-  std::vector<ProducerMark> read_marks_;    // of blocks that were read
+  std::map<Uuid, Head> heads_;
+  std::vector<SegmentRef> ends_;          // of all heads, and of superseding headers
+  std::vector<ProducerMark> read_marks_;  // of blocks that were read
 };
 
 }  // namespace

@@ -450,3 +450,61 @@ TEST_CASE("disk spool: the example in docs/spool_format.md is what a spool write
   }
   CHECK(written == dumped);
 }
+
+TEST_CASE("disk spool: dedupe keys of finished, open and deleted segments are remembered") {
+  DiskSpoolOptions options = small();
+  options.retain_time = std::chrono::seconds(0);
+  Fixture f(options);
+  const auto append_key = [&](std::uint64_t n) {
+    RecordHeader header{};
+    header.flags = kHasDedupeKey;
+    header.dedupe_hash[0] = n;
+    Chunk chunk(f.budget, 500);
+    chunk.append(header, {}, "{}", "");
+    append_block(*f.spool, 0, std::move(chunk), f.now);
+    f.now.unix_us += 1'000;
+  };
+  const auto remembered = [&](std::int64_t since_us, std::uint64_t keys_max) {
+    Numbers keys;
+    f.spool->recovered_keys(since_us, keys_max,
+                            [&](const RememberedKey& key) { keys.push_back(key.hash[0]); });
+    return keys;
+  };
+  const std::int64_t began_us = f.now.unix_us;
+  for (std::uint64_t n = 0; n < 30; ++n) append_key(n);
+  (void)f.deliver();
+  f.pass(1'000);
+  f.pass(1'000);
+  REQUIRE(segment_files(f.disk).size() == 1);
+  f.kill_and_restart();
+  CHECK(remembered(began_us, 1'000) == upto(30));
+  CHECK(remembered(began_us + 28'000, 1'000) == Numbers{28, 29});
+  CHECK(remembered(began_us, 3) == Numbers{27, 28, 29});
+
+  // When the window has passed the side files go.
+  f.pass(601'000);
+  f.kill_and_restart();
+  f.pass(1'000);
+  for (const std::string& name : f.disk.names()) {
+    const auto named = parse_segment_name(name, ".keys");
+    CHECK((!named || !f.disk.content(segment_name(named->ordinal, named->id, ".log")).empty()));
+  }
+}
+
+TEST_CASE(
+    "disk spool: a new segment whose name cannot be synced takes nothing from the one before") {
+  for (int tries = 0; tries < 20; ++tries) {
+    Fixture f;
+    std::uint64_t next = 0;
+    while (segment_files(f.disk).size() < 2) f.append(next++, 1);
+    while (f.disk.content(segment_files(f.disk).back()).size() < 2'000) f.append(next++, 1);
+    int fails = 1;
+    f.disk.fault = [&](Call call, const std::string&) {
+      return call == Call::sync_directory && fails-- > 0 ? kEio : std::error_code{};
+    };
+    CHECK_FALSE(f.try_append(next, 1));
+    for (int i = 0; i < 5; ++i) f.append(next++, 1);
+    f.cut_power_and_restart();
+    CHECK(f.deliver() == upto(next));
+  }
+}
