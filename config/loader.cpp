@@ -303,9 +303,6 @@ void check_together(const Settings& settings, std::string_view file, Problems& p
     note("spool.segment_bytes (" + size_text(spool.segment_bytes) + ") must fit " +
          std::to_string(segments) + " times into spool.bytes_max (" + size_text(spool.bytes_max) +
          "): one for each of postgres.lanes, and one more");
-  if (ingest.line_bytes_max > spool.segment_bytes)
-    note("ingest.line_bytes_max (" + size_text(ingest.line_bytes_max) +
-         ") must not be more than spool.segment_bytes (" + size_text(spool.segment_bytes) + ")");
 }
 
 Settings finish(Settings settings, std::vector<GivenListener> listeners, Problems problems,

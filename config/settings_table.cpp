@@ -122,14 +122,14 @@ const std::array kTable = {
         "spool",
         "durability",
         Kind::choice,
-        "memory",
+        "power",
         [](Settings& s) -> std::string& { return s.spool.durability; },
-        "What an event survives before Postgres has it. \"memory\": the end of Postgres, not that "
-        "of the daemon.",
+        "What an acked event survives before Postgres has it. \"power\": the loss of power, each "
+        "block is synced. \"process\": the end of the daemon. \"memory\": there is no spool on "
+        "disk, and no ack before the commit.",
         0,
         0,
-        {"memory"},
-        {"process", "power"}},
+        {"power", "process", "memory"}},
     Setting{"spool", "segment_bytes", Kind::size, "64MiB",
             [](Settings& s) -> std::uint64_t& { return s.spool.segment_bytes; },
             "Events that share one file and one row of the watermark table, in bytes.", 64 * kKiB,

@@ -44,8 +44,6 @@ struct Setting {
   std::uint64_t min = 0;
   std::uint64_t max = std::numeric_limits<std::uint64_t>::max();
   std::vector<std::string_view> choices = {};
-  // Values that are sluice's but that this version cannot honour.
-  std::vector<std::string_view> choices_later = {};
   bool reloadable = false;  // takes effect without a restart
 
   // "ingest.socket"

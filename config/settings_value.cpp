@@ -62,13 +62,9 @@ std::string assign_string(const Setting& setting, const std::string& text, Setti
 }
 
 std::string assign_choice(const Setting& setting, const std::string& text, Settings& settings) {
-  const auto is_in = [&](const std::vector<std::string_view>& choices) {
-    return std::find(choices.begin(), choices.end(), text) != choices.end();
-  };
-  if (is_in(setting.choices_later))
-    return "\"" + text + "\" needs a spool on disk, which this version does not have: use " +
-           joined(setting.choices);
-  if (!is_in(setting.choices)) return "\"" + text + "\" is not " + joined(setting.choices);
+  const auto& choices = setting.choices;
+  if (std::find(choices.begin(), choices.end(), text) == choices.end())
+    return "\"" + text + "\" is not " + joined(choices);
   place<std::string>(setting, settings) = text;
   return {};
 }

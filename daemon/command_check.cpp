@@ -16,9 +16,11 @@
 #include "config/units.hpp"
 #include "daemon/blocking_postgres.hpp"
 #include "daemon/disk_probe.hpp"
+#include "daemon/event_sockets.hpp"
 #include "daemon/exit_code.hpp"
 #include "daemon/file_lock.hpp"
 #include "daemon/http_server.hpp"
+#include "daemon/spool_directory.hpp"
 #include "daemon/unix_address.hpp"
 #include "ingest/socket_address.hpp"
 #include "sink/postgres_database.hpp"
@@ -62,7 +64,8 @@ void print_budget(const config::Settings& settings) {
 
 // Where a daemon runs with these settings, its places are taken, and that is as it should be.
 bool daemon_is_running(const config::Settings& settings) {
-  if (settings.spool.on_disk() && is_locked(settings.spool.dir + "/LOCK")) return true;
+  if (settings.spool.on_disk() && is_locked(SpoolDirectory::lock_path(settings.spool.dir)))
+    return true;
   return !settings.ingest.socket.empty() && is_locked(settings.ingest.socket + ".lock");
 }
 
@@ -103,16 +106,13 @@ void check_tcp_socket(const std::string& address, bool running, Findings& findin
 }
 
 void check_sockets(const config::Settings& settings, bool running, Findings& findings) {
-  const auto& ingest = settings.ingest;
-  if (!ingest.socket.empty()) check_unix_socket(ingest.socket, ingest.socket_group, findings);
-  if (!ingest.tcp.empty()) check_tcp_socket(ingest.tcp, running, findings);
-  for (const config::Settings::Listener& listener : settings.listeners) {
+  const auto listeners = listeners_of(settings);
+  for (const config::Settings::Listener& listener : listeners) {
     if (!listener.socket.empty())
       check_unix_socket(listener.socket, listener.socket_group, findings);
     if (!listener.tcp.empty()) check_tcp_socket(listener.tcp, running, findings);
   }
-  if (ingest.socket.empty() && ingest.tcp.empty() && settings.listeners.empty())
-    findings.good("none is asked for: systemd hands one over");
+  if (listeners.empty()) findings.good("none is asked for: systemd hands one over");
 }
 
 void check_metrics(const config::Settings& settings, bool running, Findings& findings) {

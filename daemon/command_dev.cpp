@@ -89,6 +89,7 @@ struct Addresses {
   std::string postgres;  // directory of its socket
   std::string dsn;
   std::string metrics;
+  std::string spool;
 };
 
 ChildOptions serve_options(const Addresses& addresses, const DevOptions& options) {
@@ -101,7 +102,8 @@ ChildOptions serve_options(const Addresses& addresses, const DevOptions& options
   serve.environment = {{"SLUICE_INGEST_SOCKET", addresses.events},
                        {"SLUICE_POSTGRES_DSN", addresses.dsn},
                        {"SLUICE_POSTGRES_SCHEMA", "sluice"},
-                       {"SLUICE_METRICS_LISTEN", addresses.metrics}};
+                       {"SLUICE_METRICS_LISTEN", addresses.metrics},
+                       {"SLUICE_SPOOL_DIR", addresses.spool}};
   // Without a file of its own, the machine's daemon's is none of ours.
   if (!options.config_file) serve.environment.emplace_back("SLUICE_CONFIG", "/dev/null");
   return serve;
@@ -113,6 +115,7 @@ void write_connection(const fs::path& file, const Addresses& addresses) {
          << "SLUICE_INGEST_SOCKET=" << shell_quoted(addresses.events) << "\n"
          << "SLUICE_POSTGRES_DSN=" << shell_quoted(addresses.dsn) << "\n"
          << "SLUICE_METRICS_LISTEN=" << addresses.metrics << "\n"
+         << "SLUICE_SPOOL_DIR=" << shell_quoted(addresses.spool) << "\n"
          << "PGHOST=" << shell_quoted(addresses.postgres) << "\n"
          << "PGUSER=postgres\nPGDATABASE=sluice\n";
 }
@@ -169,7 +172,8 @@ int stop_serve(ChildProcess& serve, milliseconds drain_timeout) {
 int run_daemon(DevCluster& cluster, const DevPlace& place, const config::Settings& settings,
                const DevOptions& options) {
   const Addresses addresses{place.events_socket().string(), place.sockets.string(), cluster.dsn(),
-                            fmt::format("127.0.0.1:{}", free_port(kMetricsPort))};
+                            fmt::format("127.0.0.1:{}", free_port(kMetricsPort)),
+                            (place.directory / "spool").string()};
   ChildProcess serve(serve_options(addresses, options));
   const Ready ready = wait_until_ready(serve, addresses.events);
   if (ready == Ready::failed) fmt::print(stderr, "sluice: the daemon did not start\n");

@@ -38,12 +38,20 @@ std::uint64_t at_least_zero(std::uint64_t whole, std::uint64_t part) {
 // What comes last in an event's life is read first, so that a scrape never shows an event at a
 // later stage and not yet at an earlier one.
 void collect_events(Families& families, const ingest::IngestCounters& ingest,
-                    const LaneMetrics& lanes, std::uint64_t in_spool) {
+                    const LaneMetrics& lanes, const SpoolMetrics& spool,
+                    const MetricsGauges& gauges) {
+  const std::uint64_t in_spool = gauges.events_in_spool();
+  const std::uint64_t quarantined = spool.events_quarantined() + lanes.events_forgotten();
+  const std::uint64_t found_committed = lanes.events_found_committed();
+  const std::uint64_t set_aside = lanes.events_set_aside();
   const std::uint64_t lost = lanes.events_lost();
   const std::uint64_t rewound = lanes.events_rewound();
   const std::uint64_t committed = lanes.events_committed();
   const std::uint64_t duplicate = value(ingest.duplicates);
   const std::uint64_t journaled = value(ingest.events_journaled);
+  const std::uint64_t turned_away = value(ingest.events_turned_away);
+  const std::uint64_t dropped = value(ingest.events_dropped);
+  const std::uint64_t dropped_unread = value(ingest.lines_dropped);
   const std::uint64_t accepted = value(ingest.events_accepted);
   std::array<std::uint64_t, ingest::kRefusalCount> refused{};
   for (std::size_t i = 0; i < refused.size(); ++i) refused[i] = value(ingest.refused[i]);
@@ -52,19 +60,27 @@ void collect_events(Families& families, const ingest::IngestCounters& ingest,
   families.push_back(make_family(Metric::events));
   prometheus::MetricFamily& events = families.back();
   add_value(events, received, {{"stage", "received"}});
+  add_value(events, gauges.events_recovered, {{"stage", "recovered"}});
   add_value(events, accepted, {{"stage", "accepted"}});
   for (std::size_t i = 0; i < refused.size(); ++i) {
     const std::string_view code = ingest::refusal_code(static_cast<ingest::Refusal>(i));
     add_value(events, refused[i], {{"stage", "rejected"}, {"reason", code}});
   }
+  add_value(events, dropped + dropped_unread, {{"stage", "dropped"}});
   add_value(events, journaled, {{"stage", "journaled"}});
   add_value(events, duplicate, {{"stage", "duplicate"}});
   add_value(events, committed, {{"stage", "committed"}});
+  add_value(events, found_committed, {{"stage", "found_committed"}});
+  add_value(events, set_aside, {{"stage", "set_aside"}});
   add_value(events, rewound, {{"stage", "rewound"}});
   add_value(events, lost, {{"stage", "lost"}});
+  add_value(events, quarantined, {{"stage", "quarantined"}});
 
-  const std::uint64_t in_queue = at_least_zero(accepted, journaled + duplicate);
-  add_single(families, Metric::events_in_memory, in_queue + in_spool);
+  const std::uint64_t in_queue =
+      at_least_zero(accepted, journaled + duplicate + turned_away + dropped);
+  const std::uint64_t on_disk = gauges.spool_on_disk ? in_spool : 0;
+  add_single(families, Metric::events_in_memory, in_queue + in_spool - on_disk);
+  add_single(families, Metric::spool_events, on_disk);
 }
 
 void collect_lines(Families& families, const ingest::IngestCounters& ingest) {
@@ -103,6 +119,25 @@ void collect_gauges(Families& families, const ingest::IngestCounters& ingest,
   add_single(families, Metric::dedupe_window, gauges.dedupe_window_seconds());
 }
 
+// The spool tells it in words; label values are few and fixed.
+std::string_view full_label(std::string_view why) {
+  if (why.empty()) return "";
+  if (why.find("bytes_max") != std::string_view::npos) return "cap";
+  return why.find("disk is full") != std::string_view::npos ? "disk_full" : "disk_failed";
+}
+
+void collect_spool(Families& families, const MetricsGauges& gauges, const SpoolMetrics& spool) {
+  add_single(families, Metric::spool_bytes, gauges.spool_bytes());
+  add_single(families, Metric::spool_bytes_max, gauges.spool_bytes_max);
+  add_single(families, Metric::spool_segments, gauges.spool_segments());
+  families.push_back(make_family(Metric::spool_full));
+  const std::string_view full = full_label(gauges.why_spool_full());
+  for (const std::string_view label : {"cap", "disk_full", "disk_failed"}) {
+    add_value(families.back(), std::uint64_t{label == full}, {{"reason", label}});
+  }
+  spool.collect(families);
+}
+
 void collect_process(Families& families, std::string_view version) {
   families.push_back(make_family(Metric::build_info));
   add_value(families.back(), 1.0, {{"version", version}});
@@ -118,17 +153,25 @@ void collect_process(Families& families, std::string_view version) {
 }  // namespace
 
 Metrics::Metrics(std::string version, const ingest::IngestCounters& ingest,
-                 const LaneMetrics& lanes, MetricsGauges gauges)
-    : version_(std::move(version)), ingest_(ingest), lanes_(lanes), gauges_(std::move(gauges)) {}
+                 const LaneMetrics& lanes, const SpoolMetrics& spool, MetricsGauges gauges)
+    : version_(std::move(version)),
+      ingest_(ingest),
+      lanes_(lanes),
+      spool_(spool),
+      gauges_(std::move(gauges)) {}
 
 std::string Metrics::text() const {
   Families families;
   families.reserve(kMetricCount);
-  collect_events(families, ingest_, lanes_, gauges_.events_in_spool());
+  collect_events(families, ingest_, lanes_, spool_, gauges_);
   add_single(families, Metric::oldest_event_age, gauges_.oldest_event_age_seconds());
   collect_lines(families, ingest_);
   collect_connections(families, ingest_);
+  add_single(families, Metric::acks_sent, value(ingest_.acks_sent));
+  add_single(families, Metric::nacks_sent, value(ingest_.nacks_sent));
+  add_single(families, Metric::producers, gauges_.producers());
   collect_gauges(families, ingest_, gauges_);
+  collect_spool(families, gauges_, spool_);
   lanes_.collect(families);
   collect_process(families, version_);
   return prometheus::TextSerializer().Serialize(families);

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "daemon/lane_metrics.hpp"
+#include "daemon/spool_metrics.hpp"
 #include "ingest/ingest_counters.hpp"
 
 namespace sluice::daemon {
@@ -15,8 +16,15 @@ namespace sluice::daemon {
 struct MetricsGauges {
   std::function<std::uint64_t()> queue_bytes;
   std::uint64_t queue_bytes_max = 0;
+  bool spool_on_disk = false;
   // Appended to the spool and not yet committed.
   std::function<std::uint64_t()> events_in_spool;
+  std::uint64_t events_recovered = 0;
+  std::function<std::uint64_t()> spool_bytes;
+  std::uint64_t spool_bytes_max = 0;
+  std::function<std::uint64_t()> spool_segments;
+  std::function<std::string()> why_spool_full;  // as spool::DiskSpool::why_full()
+  std::function<std::uint64_t()> producers;
   std::function<double()> oldest_event_age_seconds;
   std::function<std::uint64_t()> dedupe_keys;
   std::function<double()> dedupe_window_seconds;
@@ -27,10 +35,10 @@ struct MetricsGauges {
 // Threads: any.
 class Metrics final {
  public:
-  // The counters, the lanes and what the gauges read outlive the Metrics.
+  // The counters, the lanes, the spool and what the gauges read outlive the Metrics.
   // REQUIRES: every gauge is set.
   Metrics(std::string version, const ingest::IngestCounters& ingest, const LaneMetrics& lanes,
-          MetricsGauges gauges);
+          const SpoolMetrics& spool, MetricsGauges gauges);
 
   // In Prometheus' text format, version 0.0.4.
   [[nodiscard]] std::string text() const;
@@ -39,6 +47,7 @@ class Metrics final {
   const std::string version_;
   const ingest::IngestCounters& ingest_;
   const LaneMetrics& lanes_;
+  const SpoolMetrics& spool_;
   const MetricsGauges gauges_;
 };
 

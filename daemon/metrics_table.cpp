@@ -7,12 +7,20 @@ using enum MetricKind;
 
 const std::array<MetricInfo, kMetricCount> kMetrics = {{
     {Metric::events, "sluice_events_total", counter, "",
-     "`stage`: `received`, `accepted`, `rejected`, `journaled`, `duplicate`, `committed`, "
-     "`rewound`, `lost`; `reason` (with `rejected`): the code of the refusal",
-     "Events by the stage they reached. The books: received + rewound = committed + duplicate + "
-     "rejected + sluice_events_in_memory, at any quiet moment."},
+     "`stage`: `received`, `recovered`, `accepted`, `rejected`, `dropped`, `journaled`, "
+     "`duplicate`, "
+     "`committed`, `rewound`, `lost`, `quarantined`; `reason` (with `rejected`): the code of the "
+     "refusal",
+     "Events by the stage they reached. The books: received + recovered + rewound = committed + "
+     "duplicate + rejected + dropped + quarantined + sluice_events_in_memory + "
+     "sluice_spool_events, "
+     "at any quiet moment."},
     {Metric::events_in_memory, "sluice_events_in_memory", gauge, "", "",
-     "Events that were accepted and are neither committed nor found to be duplicates."},
+     "Events that were accepted and are only in memory: under way to the spool, or waiting for "
+     "their "
+     "commit where there is no spool on disk."},
+    {Metric::spool_events, "sluice_spool_events", gauge, "", "",
+     "Events in the spool on disk that wait for their commit."},
     {Metric::oldest_event_age, "sluice_oldest_event_age_seconds", gauge, "seconds", "",
      "Age of the oldest event that waits for its commit, since its receipt; 0 when none waits."},
     {Metric::lines_skipped, "sluice_lines_skipped_total", counter, "",
@@ -37,6 +45,12 @@ const std::array<MetricInfo, kMetricCount> kMetrics = {{
      "Connections opened by producers."},
     {Metric::connections_refused, "sluice_connections_refused_total", counter, "",
      "`reason`: `uid`", "Connections closed at once because the producer may not connect."},
+    {Metric::acks_sent, "sluice_acks_sent_total", counter, "", "",
+     "Acks sent to producers that asked for them; one stands for all lines up to its number."},
+    {Metric::nacks_sent, "sluice_nacks_sent_total", counter, "", "",
+     "Nacks sent: refused lines of producers that asked for acks."},
+    {Metric::producers, "sluice_producers", gauge, "", "",
+     "Named producers whose last line is remembered."},
     {Metric::queue_bytes, "sluice_queue_bytes", gauge, "bytes", "",
      "Memory held by events from their receipt to their commit."},
     {Metric::queue_bytes_max, "sluice_queue_max_bytes", gauge, "bytes", "",
@@ -46,6 +60,33 @@ const std::array<MetricInfo, kMetricCount> kMetrics = {{
     {Metric::dedupe_keys, "sluice_dedupe_keys", gauge, "", "", "Keys in the dedupe window."},
     {Metric::dedupe_window, "sluice_dedupe_window_seconds", gauge, "seconds", "",
      "Length of the dedupe window in effect: shorter than configured when keys_max cuts it."},
+    {Metric::spool_bytes, "sluice_spool_bytes", gauge, "bytes", "",
+     "Bytes of all files in the spool's directory."},
+    {Metric::spool_bytes_max, "sluice_spool_max_bytes", gauge, "bytes", "",
+     "The bound of sluice_spool_bytes (spool.bytes_max); 0 without a spool on disk."},
+    {Metric::spool_segments, "sluice_spool_segments", gauge, "", "",
+     "Segments in the spool's directory, those kept after their commit included."},
+    {Metric::spool_full, "sluice_spool_full", gauge, "",
+     "`reason`: `cap`, `disk_full`, `disk_failed`",
+     "1 while the spool takes no events for this reason."},
+    {Metric::spool_times_full, "sluice_spool_times_full_total", counter, "", "",
+     "Times the spool began to take no events."},
+    {Metric::spool_torn_tails, "sluice_spool_torn_tails_total", counter, "", "",
+     "Segments with a write that a crash had cut short; nothing acked is in it."},
+    {Metric::spool_corruptions, "sluice_spool_corruptions_total", counter, "", "",
+     "Runs of durable bytes that were found bad and copied to quarantine/."},
+    {Metric::spool_files_set_aside, "sluice_spool_files_set_aside_total", counter, "", "",
+     "Files in the spool's directory that cannot be delivered."},
+    {Metric::spool_segments_missing, "sluice_spool_segments_missing_total", counter, "", "",
+     "Segments that somebody took away."},
+    {Metric::spool_segments_poisoned, "sluice_spool_segments_poisoned_total", counter, "", "",
+     "Segments whose write or sync failed; another goes on where each ends."},
+    {Metric::spool_keys_lost, "sluice_spool_keys_lost_total", counter, "", "",
+     "Side files that could not be written or read: the dedupe window is shorter after a restart."},
+    {Metric::spool_sync_duration, "sluice_spool_sync_duration_seconds", histogram, "seconds", "",
+     "Time of one fdatasync of the spool."},
+    {Metric::receipt_to_durable, "sluice_receipt_to_durable_seconds", histogram, "seconds", "",
+     "From an event's receipt until its block is durable, for every event."},
     {Metric::lanes, "sluice_lanes", gauge, "",
      "`state`: `connecting`, `idle`, `sending`, `waiting`, `held`",
      "Lanes to Postgres by state. waiting: backs off after a failure that goes away by itself. "
@@ -106,20 +147,30 @@ table in `daemon/metrics_table.cpp`; a test holds the two together.
 
 Every event that came in is somewhere. At any quiet moment:
 
-    sluice_events_total{stage="received"} + sluice_events_total{stage="rewound"}
+    sluice_events_total{stage="received"} + sluice_events_total{stage="recovered"}
+      + sluice_events_total{stage="rewound"}
       = sluice_events_total{stage="committed"}
+      + sluice_events_total{stage="found_committed"}
+      + sluice_events_total{stage="set_aside"}
       + sluice_events_total{stage="duplicate"}
       + sum(sluice_events_total{stage="rejected"})
-      + sluice_events_in_memory
+      + sluice_events_total{stage="dropped"}
+      + sluice_events_total{stage="quarantined"}
+      + sluice_events_in_memory + sluice_spool_events
 
 | stage | an event is counted |
 |---|---|
 | `received` | when its line is whole (or is found to be too long); empty and cut off lines are no events |
 | `rejected` | when its line is refused, under the code that the producer is told |
-| `accepted` | when it goes into the queue: received = accepted + rejected |
+| `dropped` | when there is no room for it and its listener has `on_full = "drop"` |
+| `accepted` | when it goes into the queue; with `on_full = "reject"` or `"drop"` it may still be rejected (`full`) or dropped there |
 | `duplicate` | when the dedupe window knows it already |
-| `journaled` | when it has its place in a segment: accepted = journaled + duplicate + those in the queue |
+| `journaled` | when it has its place in a segment |
+| `recovered` | at start: it is in a segment that an earlier run left, committed or not |
+| `quarantined` | when the disk is found to have lost it, as far as the number is known; or when its segment is older than the database remembers, and was moved to `quarantine/` whole |
 | `committed` | when Postgres has answered its COMMIT, or the watermark tells that it took effect |
+| `found_committed` | when the watermark tells that it was committed before this lane came to it: by an earlier run, or by a copy of the spool |
+| `set_aside` | when Postgres refused its row for itself, it is in the spool's `aside/`, and the watermark has passed it |
 | `rewound` | when a failover lost its commit and it is sent again, so that it will be committed twice in this count |
 | `lost` | when a failover lost its commit and it is gone here too; it stays in `committed` |
 

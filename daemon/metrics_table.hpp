@@ -13,6 +13,7 @@ namespace sluice::daemon {
 enum class Metric {
   events,
   events_in_memory,
+  spool_events,
   oldest_event_age,
   lines_skipped,
   received_bytes,
@@ -24,11 +25,27 @@ enum class Metric {
   connections,
   connections_opened,
   connections_refused,
+  acks_sent,
+  nacks_sent,
+  producers,
   queue_bytes,
   queue_bytes_max,
   queue_waits,
   dedupe_keys,
   dedupe_window,
+  spool_bytes,
+  spool_bytes_max,
+  spool_segments,
+  spool_full,
+  spool_times_full,
+  spool_torn_tails,
+  spool_corruptions,
+  spool_files_set_aside,
+  spool_segments_missing,
+  spool_segments_poisoned,
+  spool_keys_lost,
+  spool_sync_duration,
+  receipt_to_durable,
   lanes,
   batches,
   copy_bytes,
@@ -47,7 +64,7 @@ enum class Metric {
   process_open_fds,
   process_max_fds,
 };
-inline constexpr std::size_t kMetricCount = 35;
+inline constexpr std::size_t kMetricCount = 52;
 
 enum class MetricKind { counter, gauge, histogram };
 

@@ -24,6 +24,8 @@ using std::chrono::milliseconds;
 // Idle threads look around this often: the journal lets go old dedupe keys, and the watchdog sees
 // that both are alive.
 constexpr milliseconds kIdleTurn{1'000};
+// How long drain() lets the disk take what is in memory when the time for Postgres is over.
+constexpr milliseconds kSpoolPatience{3'000};
 
 std::uint64_t random_seed() {
   std::random_device device;
@@ -48,7 +50,7 @@ milliseconds time_left(const ingest::Journal::Turn& turn) {
                     kIdleTurn);
 }
 
-ingest::ParserOptions parser_options(const config::Settings& settings) {
+ingest::ParserOptions parser_options(const config::Settings& settings, std::uint64_t dedupe_seed) {
   const auto& ingest = settings.ingest;
   ingest::ParserOptions options;
   options.nul = ingest.nul == "strip"    ? ingest::NulPolicy::strip
@@ -62,28 +64,13 @@ ingest::ParserOptions parser_options(const config::Settings& settings) {
   options.default_type = ingest.default_type;
   options.time_fields = ingest.time_fields;
   options.dedupe_by_uid = settings.dedupe.scope != "global";
-  options.dedupe_seed = random_seed();
+  options.dedupe_seed = dedupe_seed;
   return options;
 }
 
-spool::MemorySpoolOptions spool_options(const config::Settings& settings) {
-  spool::MemorySpoolOptions options;
-  options.lanes = settings.postgres.lanes;
-  options.segment_bytes = settings.spool.segment_bytes;
-  // A whole batch under way and as much again as a lane starts the next one with.
-  options.held_bytes_max = settings.postgres.batch_bytes_max + options.unread_bytes_max;
-  return options;
-}
-
-ingest::ListenerPolicy listener_policy(const config::Settings& settings) {
-  ingest::ListenerPolicy policy;
-  policy.on_full = settings.ingest.on_full == "reject" ? ingest::OnFull::reject
-                   : settings.ingest.on_full == "drop" ? ingest::OnFull::drop
-                                                       : ingest::OnFull::wait;
-  for (const std::uint64_t uid : settings.ingest.allow_uids) {
-    policy.allow_uids.push_back(static_cast<std::uint32_t>(uid));
-  }
-  return policy;
+ingest::OnFull on_full_of(const std::string& word) {
+  if (word == "reject") return ingest::OnFull::reject;
+  return word == "drop" ? ingest::OnFull::drop : ingest::OnFull::wait;
 }
 
 sink::LaneOptions lane_options(const config::Settings& settings, std::size_t index) {
@@ -93,6 +80,7 @@ sink::LaneOptions lane_options(const config::Settings& settings, std::size_t ind
   options.batch_bytes_max = settings.postgres.batch_bytes_max;
   options.batch_delay = settings.postgres.batch_delay;
   options.seed = random_seed();
+  options.unix_now_us = unix_now_us;
   return options;
 }
 
@@ -103,11 +91,11 @@ std::string host_name() {
   return name.data();
 }
 
-ingest::ListenerOptions listener_options(const config::Settings& settings, std::size_t sockets) {
+ingest::ListenerOptions listener_options(const config::Settings& settings) {
   ingest::ListenerOptions options;
   options.line_bytes_max = settings.ingest.line_bytes_max;
   options.connections_max = settings.ingest.connections_max;
-  options.policies.assign(sockets, listener_policy(settings));
+  options.facts.durability = settings.spool.durability;
   options.facts.dedupe_window = duration_cast<std::chrono::seconds>(settings.dedupe.window);
   options.facts.instance = host_name();
   return options;
@@ -131,40 +119,84 @@ struct Pipeline::LaneParts {
   sink::Lane lane;
 };
 
-Pipeline::Pipeline(const config::Settings& settings, std::vector<ingest::ListeningSocket> sockets,
-                   sink::LaneReporter& lane_reporter, ingest::ListenerReporter& listener_reporter,
+Pipeline::Pipeline(const config::Settings& settings, spool::Disk* disk,
+                   const PipelineReporters& reporters,
                    std::function<void(const std::exception&)> on_failure)
     : settings_(settings),
+      listener_reporter_(reporters.listener),
       on_failure_(std::move(on_failure)),
       ingest_work_(ingest_io_.get_executor()),
       budget_(settings.ingest.queue_bytes_max),
-      spool_(spool_options(settings),
+      producers_(settings.spool.producers_max),
+      commits_(settings.postgres.lanes),
+      spool_(settings,
+             disk == nullptr ? std::nullopt
+                             : std::optional<EventSpool::DiskParts>(
+                                   {*disk, producers_, reporters.spool, reporters.spool_metrics}),
              {[this](spool::LaneIndex) { sink_bell_.ring(); }, [this] { journal_bell_.ring(); },
               [this](spool::LaneIndex lane, const spool::Position& upto) {
                 commits_.committed(lane, upto);
-              }}),
+              }},
+             journal_now()),
       queue_([this] { journal_bell_.ring(); }),
-      parser_(parser_options(settings), counters_),
+      parser_options_(parser_options(settings, spool_.hash_seed())),
+      parser_(parser_options_, counters_),
       dedupe_({settings.dedupe.window.count(), settings.dedupe.keys_max}),
       ids_(random_seed()),
-      producers_(0),
-      commits_(settings.postgres.lanes),
-      journal_({}, {queue_, dedupe_, ids_, spool_, producers_, commits_, counters_}) {
+      journal_({settings.spool.sync_delay},
+               {queue_, dedupe_, ids_, spool_.writer(), producers_, commits_, counters_}) {
   for (std::size_t i = 0; i < settings_.postgres.lanes; ++i) {
     lanes_.push_back(
-        std::make_unique<LaneParts>(settings_, i, spool_.reader(i), breaker_, lane_reporter));
+        std::make_unique<LaneParts>(settings_, i, spool_.reader(i), breaker_, reporters.lanes));
   }
-  const auto options = listener_options(settings_, sockets.size());
-  listener_ = std::make_unique<ingest::Listener>(
-      ingest_io_, std::move(sockets), options,
-      ingest::ListenerStages{budget_, parser_, queue_, counters_, listener_reporter, producers_});
+  restore_dedupe_window();
+}
+
+// Those that the files of earlier runs remember, as old as they are.
+void Pipeline::restore_dedupe_window() {
+  const spool::SpoolTime now = journal_now();
+  const std::int64_t since_us = now.unix_us - settings_.dedupe.window.count() * 1'000;
+  spool_.recovered_keys(since_us, settings_.dedupe.keys_max, [&](const spool::RememberedKey& key) {
+    const std::int64_t age_ms = std::max<std::int64_t>(0, (now.unix_us - key.written_us) / 1'000);
+    dedupe_.restore({key.hash[0], key.hash[1]}, age_ms, now.steady_ms);
+  });
+}
+
+ingest::ListenerPolicy Pipeline::policy_of(const config::Settings::Listener& listener) {
+  ingest::ListenerPolicy policy;
+  policy.on_full = on_full_of(listener.on_full);
+  for (const std::uint64_t uid : listener.allow_uids) {
+    policy.allow_uids.push_back(static_cast<std::uint32_t>(uid));
+  }
+  if (listener.default_type != parser_options_.default_type) {
+    ingest::ParserOptions options = parser_options_;
+    options.default_type = listener.default_type;
+    other_parsers_.push_back(std::make_unique<ingest::EventParser>(std::move(options), counters_));
+    policy.parser = other_parsers_.back().get();
+  }
+  return policy;
+}
+
+void Pipeline::make_listener(std::vector<EventSocket> sockets) {
+  ingest::ListenerOptions options = listener_options(settings_);
+  std::vector<ingest::ListeningSocket> listening;
+  for (EventSocket& each : sockets) {
+    options.policies.push_back(policy_of(each.listener));
+    listening.push_back(std::move(each.socket));
+  }
+  ingest::ListenerStages stages{budget_,   parser_, queue_, counters_, listener_reporter_,
+                                producers_};
+  stages.spool_full = [this] { return spool_full_.load(std::memory_order_relaxed); };
+  listener_ = std::make_unique<ingest::Listener>(ingest_io_, std::move(listening),
+                                                 std::move(options), stages);
 }
 
 Pipeline::~Pipeline() {
   stop_threads();
 }
 
-void Pipeline::start() {
+void Pipeline::start(std::vector<EventSocket> sockets) {
+  make_listener(std::move(sockets));
   listener_->start();
   accepting_ = true;
   ingest_thread_ = std::thread([this] { run_guarded([this] { run_ingest(); }); });
@@ -191,7 +223,11 @@ void Pipeline::run_journal() {
   name_this_thread("sluice-journal");
   while (!stopping_) {
     journal_turns_.fetch_add(1, std::memory_order_relaxed);
+    if (draining_) journal_.finish_soon();
     const auto turn = journal_.turn(journal_now());
+    spool_full_.store(
+        turn.result == ingest::Journal::Result::spool_full && !spool_.why_full().empty(),
+        std::memory_order_relaxed);
     if (draining_) sink_bell_.ring();  // it watches for the last event, which may be a duplicate
     if (turn.result == ingest::Journal::Result::worked) continue;
     journal_bell_.wait(time_left(turn));
@@ -237,7 +273,7 @@ void Pipeline::sleep_until_sink_work(const std::vector<sink::Lane::Wait>& waits)
   sink_bell_.awake();
 }
 
-std::uint64_t Pipeline::drain(milliseconds timeout) {
+Undelivered Pipeline::drain(milliseconds timeout) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   accepting_ = false;
   boost::asio::post(ingest_io_, [this] {
@@ -253,11 +289,21 @@ std::uint64_t Pipeline::drain(milliseconds timeout) {
 
   std::unique_lock lock(drain_mutex_);
   drain_changed_.wait_until(lock, deadline, [this] {
-    return cut_short_ || (listener_stopped_ && events_in_memory() == 0);
+    return cut_short_ || (listener_stopped_ && events_in_memory() + events_in_spool() == 0);
   });
+  if (spool_.on_disk()) rescue_to_spool(lock);
   lock.unlock();
   stop_threads();
-  return events_in_memory();
+  spool_.close(journal_now());
+  return {events_in_memory(), events_in_spool()};
+}
+
+// The time for Postgres is over; the disk gets a little more.
+void Pipeline::rescue_to_spool(std::unique_lock<std::mutex>& lock) {
+  boost::asio::post(ingest_io_, [this] { listener_->close_all(); });
+  journal_bell_.ring();
+  drain_changed_.wait_until(lock, std::chrono::steady_clock::now() + kSpoolPatience,
+                            [this] { return listener_stopped_ && events_in_queue() == 0; });
 }
 
 void Pipeline::cut_short() {
@@ -276,23 +322,40 @@ void Pipeline::stop_threads() {
   }
 }
 
-std::uint64_t Pipeline::events_in_memory() const {
+std::uint64_t Pipeline::events_in_queue() const {
   // In this order an event that moves on meanwhile may be counted twice, but never not at all.
   const std::uint64_t out_of_queue =
       counters_.events_journaled.load() + counters_.duplicates.load() +
       counters_.events_turned_away.load() + counters_.events_dropped.load();
-  const std::uint64_t in_spool = spool_.events_held();
-  return counters_.events_accepted.load() - out_of_queue + in_spool;
+  return counters_.events_accepted.load() - out_of_queue;
+}
+
+std::uint64_t Pipeline::events_in_memory() const {
+  const std::uint64_t in_spool = spool_.on_disk() ? 0 : spool_.events_held();
+  return events_in_queue() + in_spool;
+}
+
+std::uint64_t Pipeline::events_in_spool() const {
+  return spool_.on_disk() ? spool_.events_held() : 0;
 }
 
 std::string Pipeline::why_not_ready() const {
-  return accepting_ ? "" : "not accepting connections";
+  if (!accepting_) return "not accepting connections";
+  const std::string full = spool_.why_full();
+  return full.empty() ? "" : "the spool takes no events: " + full;
 }
 
 MetricsGauges Pipeline::gauges() const {
   MetricsGauges gauges;
   gauges.queue_bytes = [this] { return std::uint64_t{budget_.used_bytes()}; };
   gauges.queue_bytes_max = budget_.bytes_max();
+  gauges.spool_on_disk = spool_.on_disk();
+  gauges.events_recovered = spool_.events_recovered();
+  gauges.spool_bytes = [this] { return spool_.bytes(); };
+  gauges.spool_bytes_max = spool_.on_disk() ? settings_.spool.bytes_max : 0;
+  gauges.spool_segments = [this] { return spool_.segments(); };
+  gauges.why_spool_full = [this] { return spool_.why_full(); };
+  gauges.producers = [this] { return std::uint64_t{producers_.size()}; };
   gauges.events_in_spool = [this] { return spool_.events_held(); };
   gauges.oldest_event_age_seconds = [this] {
     const auto received_us = spool_.oldest_received_us();
@@ -307,13 +370,9 @@ MetricsGauges Pipeline::gauges() const {
 }
 
 std::vector<WatchedStage> Pipeline::watched_stages() const {
-  const auto queued = [this] {
-    return counters_.events_accepted.load() !=
-           counters_.duplicates.load() + counters_.events_journaled.load() +
-               counters_.events_turned_away.load() + counters_.events_dropped.load();
-  };
   return {
-      {"journal", [this] { return journal_turns_.load(); }, queued},
+      {"journal", [this] { return journal_turns_.load(); },
+       [this] { return events_in_queue() != 0; }},
       {"sink", [this] { return sink_turns_.load(); }, [this] { return spool_.events_held() != 0; }},
   };
 }

@@ -16,8 +16,11 @@
 #include <vector>
 
 #include "config/settings.hpp"
+#include "daemon/event_sockets.hpp"
+#include "daemon/event_spool.hpp"
 #include "daemon/metrics.hpp"
 #include "daemon/sd_notify.hpp"
+#include "daemon/spool_metrics.hpp"
 #include "daemon/wake_event.hpp"
 #include "ingest/commit_watch.hpp"
 #include "ingest/event_parser.hpp"
@@ -27,35 +30,52 @@
 #include "ingest/listener.hpp"
 #include "sink/breaker.hpp"
 #include "sink/lane.hpp"
-#include "spool/memory_spool.hpp"
 #include "spool/producer_table.hpp"
 
 namespace sluice::daemon {
 
+// Who hears of what the stages do. All outlive the pipeline.
+struct PipelineReporters {
+  sink::LaneReporter& lanes;
+  ingest::ListenerReporter& listener;
+  spool::SpoolReporter& spool;
+  SpoolMetrics& spool_metrics;
+};
+
+// What drain() leaves.
+struct Undelivered {
+  std::uint64_t in_memory = 0;  // lost with the process
+  std::uint64_t in_spool = 0;   // on disk: the next process delivers them
+};
+
 // Threads: one owner's, but for the functions that say otherwise.
 class Pipeline final {
  public:
-  // The sockets are taken over. `on_failure` is called, from whichever thread it hit, when a stage
-  // cannot go on; the process should end then. The reporters outlive the pipeline.
-  Pipeline(const config::Settings& settings, std::vector<ingest::ListeningSocket> sockets,
-           sink::LaneReporter& lane_reporter, ingest::ListenerReporter& listener_reporter,
+  // `disk`: of the spool's directory, which is locked; none for a spool in memory. What it holds is
+  // recovered here; throws spool::NewerFormat, spool::SpoolUnusable. `on_failure` is called, from
+  // whichever thread it hit, when a stage cannot go on; the process should end then.
+  Pipeline(const config::Settings& settings, spool::Disk* disk, const PipelineReporters& reporters,
            std::function<void(const std::exception&)> on_failure);
   Pipeline(const Pipeline&) = delete;
   Pipeline& operator=(const Pipeline&) = delete;
   // Ends the threads where they are.
   ~Pipeline();
 
-  void start();
+  // Takes the sockets over and starts the threads. Once.
+  void start(std::vector<EventSocket> sockets);
 
   // Stops accepting, handles what producers have written so far and waits until all of it is
-  // committed, or until `timeout` has passed or cut_short() is called. Returns the events that were
-  // accepted and not committed: they are lost with the process.
-  [[nodiscard]] std::uint64_t drain(std::chrono::milliseconds timeout);
+  // committed, or until `timeout` has passed or cut_short() is called. Then what is still in memory
+  // goes to the spool on disk, if there is one, and its producers have their last acks.
+  // REQUIRES: start() was called.
+  [[nodiscard]] Undelivered drain(std::chrono::milliseconds timeout);
   // Thread: any.
   void cut_short();
 
-  // Accepted and neither committed nor dropped as duplicates. Thread: any.
+  // Accepted, neither committed nor dropped as duplicates, and not on disk. Thread: any.
   [[nodiscard]] std::uint64_t events_in_memory() const;
+  // On disk and not yet committed. Thread: any.
+  [[nodiscard]] std::uint64_t events_in_spool() const;
   // Why no event could be taken now; empty: all is well. Thread: any.
   [[nodiscard]] std::string why_not_ready() const;
   // For a Metrics or a ProgressWatch; callable from any thread while the pipeline lives.
@@ -66,6 +86,11 @@ class Pipeline final {
  private:
   struct LaneParts;
 
+  void restore_dedupe_window();
+  void make_listener(std::vector<EventSocket> sockets);
+  [[nodiscard]] ingest::ListenerPolicy policy_of(const config::Settings::Listener& listener);
+  [[nodiscard]] std::uint64_t events_in_queue() const;
+  void rescue_to_spool(std::unique_lock<std::mutex>& lock);
   void run_guarded(const std::function<void()>& loop);
   void run_ingest();
   void run_journal();
@@ -74,6 +99,7 @@ class Pipeline final {
   void stop_threads();
 
   const config::Settings settings_;
+  ingest::ListenerReporter& listener_reporter_;
   const std::function<void(const std::exception&)> on_failure_;
 
   WakeEvent journal_bell_;  // the queue has a chunk, or a lane has room
@@ -85,13 +111,15 @@ class Pipeline final {
   boost::asio::io_context ingest_io_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> ingest_work_;
   spool::ByteBudget budget_;
-  spool::MemorySpool spool_;
-  ingest::EventQueue queue_;
-  ingest::EventParser parser_;
-  ingest::DedupeWindow dedupe_;
-  ingest::IdGenerator ids_;
   spool::ProducerTable producers_;
   ingest::CommitWatch commits_;
+  EventSpool spool_;
+  ingest::EventQueue queue_;
+  const ingest::ParserOptions parser_options_;
+  ingest::EventParser parser_;
+  std::vector<std::unique_ptr<ingest::EventParser>> other_parsers_;  // of other default types
+  ingest::DedupeWindow dedupe_;
+  ingest::IdGenerator ids_;
   ingest::Journal journal_;
   sink::Breaker breaker_;
   std::vector<std::unique_ptr<LaneParts>> lanes_;
@@ -101,6 +129,7 @@ class Pipeline final {
   std::atomic<bool> draining_{false};
   std::atomic<bool> stopping_{false};
   std::atomic<bool> accepting_{false};
+  std::atomic<bool> spool_full_{false};  // as the journal's last turn found it
   std::atomic<std::uint64_t> ingest_turns_{0};
   std::atomic<std::uint64_t> journal_turns_{0};
   std::atomic<std::uint64_t> sink_turns_{0};

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/event_sockets.hpp"
 #include "daemon/exit_code.hpp"
 #include "daemon/file_lock.hpp"
 #include "daemon/http_server.hpp"
@@ -25,6 +26,9 @@
 #include "daemon/metrics.hpp"
 #include "daemon/pipeline.hpp"
 #include "daemon/sd_notify.hpp"
+#include "daemon/spool_directory.hpp"
+#include "daemon/spool_log.hpp"
+#include "daemon/spool_metrics.hpp"
 #include "daemon/version.hpp"
 #include "ingest/socket_address.hpp"
 #include "sink/postgres_session.hpp"
@@ -46,34 +50,6 @@ class WrongSetting final : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
-
-// Taken before anything else is opened, so that a second daemon changes nothing. None for sockets
-// that the service manager opened: it sees to it that there is one daemon.
-std::unique_ptr<FileLock> lock_socket(const config::Settings& settings,
-                                      const std::vector<InheritedSocket>& inherited) {
-  const std::string& path = settings.ingest.socket;
-  if (!inherited.empty() || path.empty()) return nullptr;
-  return std::make_unique<FileLock>(path + ".lock", path);
-}
-
-std::vector<ingest::ListeningSocket> open_sockets(const config::Settings& settings,
-                                                  const std::vector<InheritedSocket>& inherited) {
-  std::vector<ingest::ListeningSocket> sockets;
-  for (const InheritedSocket& socket : inherited) {
-    sockets.push_back(ingest::adopt_socket(socket.fd));
-  }
-  const auto& ingest = settings.ingest;
-  if (sockets.empty() && !ingest.socket.empty()) {
-    sockets.push_back(
-        ingest::listen_unix({ingest.socket, ingest.socket_mode, ingest.socket_group}));
-  }
-  if (!ingest.tcp.empty()) sockets.push_back(ingest::listen_tcp(ingest.tcp));
-  if (sockets.empty()) {
-    throw ingest::SocketError(ingest::SocketError::Kind::configuration,
-                              "nothing to listen on: set ingest.socket or ingest.tcp");
-  }
-  return sockets;
-}
 
 int exit_code_of(ingest::SocketError::Kind kind) {
   switch (kind) {
@@ -103,7 +79,10 @@ class Server {
       : settings_(settings),
         log_(log),
         inherited_(take_inherited_sockets()),
-        lock_(lock_socket(settings, inherited_)),
+        spool_directory_(settings.spool.on_disk()
+                             ? std::make_unique<SpoolDirectory>(settings.spool.dir)
+                             : nullptr),
+        socket_locks_(lock_event_sockets(settings, inherited_)),
         pages_(settings.metrics.listen.empty()
                    ? nullptr
                    : std::make_unique<HttpServer>(io_, settings.metrics.listen, pages())),
@@ -111,9 +90,12 @@ class Server {
         lane_log_(log, settings.postgres.lanes),
         lane_reporters_({lane_metrics_, lane_log_}),
         listener_log_(log),
-        pipeline_(settings, announced(open_sockets(settings, inherited_)), lane_reporters_,
-                  listener_log_, [this](const std::exception& failure) { stage_failed(failure); }),
-        metrics_(kVersion, pipeline_.ingest_counters(), lane_metrics_, pipeline_.gauges()),
+        spool_log_(log, spool_metrics_),
+        pipeline_(settings, spool_directory_ ? &spool_directory_->disk() : nullptr,
+                  {lane_reporters_, listener_log_, spool_log_, spool_metrics_},
+                  [this](const std::exception& failure) { stage_failed(failure); }),
+        metrics_(kVersion, pipeline_.ingest_counters(), lane_metrics_, spool_metrics_,
+                 pipeline_.gauges()),
         watch_(pipeline_.watched_stages(), kPatience),
         signals_(io_, SIGTERM, SIGINT, SIGHUP),
         look_timer_(io_) {}
@@ -126,16 +108,27 @@ class Server {
     if (pages_) log_.info("serving metrics", {{"address", pages_->address()}});
     wait_for_signal();
     look();
-    pipeline_.start();
+    tell_recovered();
+    pipeline_.start(announced(open_event_sockets(settings_, inherited_)));
     manager_.ready(status_line());
     io_.run();
     return exit_code_;
   }
 
  private:
-  std::vector<ingest::ListeningSocket> announced(std::vector<ingest::ListeningSocket> sockets) {
-    for (const auto& socket : sockets) log_.info("taking events", {{"socket", socket.name()}});
+  std::vector<EventSocket> announced(std::vector<EventSocket> sockets) {
+    for (const EventSocket& each : sockets) {
+      log_.info("taking events",
+                {{"socket", each.socket.name()}, {"on_full", each.listener.on_full}});
+    }
     return sockets;
+  }
+
+  void tell_recovered() {
+    if (!spool_directory_) return;
+    log_.info("the spool is open", {{"dir", settings_.spool.dir},
+                                    {"durability", settings_.spool.durability},
+                                    {"events", pipeline_.events_in_spool()}});
   }
 
   HttpPages pages() {
@@ -152,7 +145,12 @@ class Server {
 
   std::string status_line() const {
     return std::to_string(lane_metrics_.events_committed()) + " events committed, " +
-           std::to_string(pipeline_.events_in_memory()) + " in memory" + held_text();
+           std::to_string(pipeline_.events_in_memory()) + " in memory" + spool_text() + held_text();
+  }
+
+  std::string spool_text() const {
+    if (!spool_directory_) return "";
+    return ", " + std::to_string(pipeline_.events_in_spool()) + " in the spool";
   }
 
   std::string held_text() const {
@@ -187,21 +185,26 @@ class Server {
               {{"signal", signal}, {"deadline_ms", timeout.count()}});
     manager_.stopping("committing what was taken", timeout + milliseconds(5'000));
     drain_thread_ = std::thread([this, timeout] {
-      const std::uint64_t left = pipeline_.drain(timeout);
+      const Undelivered left = pipeline_.drain(timeout);
       boost::asio::post(io_, [this, left] { drained(left); });
     });
   }
 
-  void drained(std::uint64_t left) {
-    if (left == 0) {
-      log_.info("stopped: every accepted event is committed",
-                {{"committed", lane_metrics_.events_committed()}});
-    } else {
-      log_.error(
-          "stopped with events that Postgres did not take in time; they were only in memory and "
-          "are lost",
-          {{"lost", left}, {"committed", lane_metrics_.events_committed()}});
+  void drained(const Undelivered& left) {
+    const std::uint64_t committed = lane_metrics_.events_committed();
+    if (left.in_memory != 0) {
+      log_.error(spool_directory_
+                     ? "stopped with events that neither Postgres nor the spool took in time; they "
+                       "were only in memory and are lost"
+                     : "stopped with events that Postgres did not take in time; they were only in "
+                       "memory and are lost",
+                 {{"lost", left.in_memory}, {"in_spool", left.in_spool}, {"committed", committed}});
       exit_code_ = kExitUnavailable;
+    } else if (left.in_spool != 0) {
+      log_.info("stopped: what is not committed is in the spool, for the next start",
+                {{"in_spool", left.in_spool}, {"committed", committed}});
+    } else {
+      log_.info("stopped: every accepted event is committed", {{"committed", committed}});
     }
     io_.stop();
   }
@@ -230,7 +233,9 @@ class Server {
   const config::Settings& settings_;
   Log& log_;
   const std::vector<InheritedSocket> inherited_;
-  const std::unique_ptr<FileLock> lock_;
+  // The locks come before anything else is opened, so that a second daemon changes nothing.
+  const std::unique_ptr<SpoolDirectory> spool_directory_;
+  const std::vector<std::unique_ptr<FileLock>> socket_locks_;
   boost::asio::io_context io_{1};
   // Before the sockets: a start that fails here has taken no event.
   const std::unique_ptr<HttpServer> pages_;
@@ -238,6 +243,8 @@ class Server {
   LaneLog lane_log_;
   LaneReporters lane_reporters_;
   ListenerLog listener_log_;
+  SpoolMetrics spool_metrics_;
+  SpoolLog spool_log_;
   Pipeline pipeline_;
   Metrics metrics_;
   ProgressWatch watch_;
@@ -266,6 +273,13 @@ int run_serve(const config::Settings& settings) {
   } catch (const ingest::SocketError& error) {
     log.error(error.what());
     return exit_code_of(error.kind());
+  } catch (const SpoolDirectoryError& error) {
+    log.error(error.what());
+    return error.kind() == SpoolDirectoryError::Kind::configuration ? kExitConfig
+                                                                    : kExitUnavailable;
+  } catch (const spool::NewerFormat& error) {
+    log.error(error.what());
+    return kExitConfig;
   } catch (const WrongSetting& error) {
     log.error(error.what());
     return kExitConfig;

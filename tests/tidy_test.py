@@ -25,7 +25,7 @@ HOMES = {
     r"rapidjson/|simdjson": ("ingest/event_parser", "ingest/line_scan", "ingest/document"),
     r"concurrentqueue|moodycamel": ("ingest/event_queue",),
     r"libpq-fe|libpq/": ("sink/postgres_session",),
-    r"prometheus/": ("daemon/metric", "daemon/lane_metrics"),
+    r"prometheus/": ("daemon/metric", "daemon/lane_metrics", "daemon/spool_metrics"),
     r"systemd/": ("daemon/sd_notify",),
     r"toml": ("config/loader",),
     r"CLI/|CLI11": ("daemon/main", "daemon/command_"),

@@ -25,8 +25,9 @@ class Scrape(SluiceTest):
         daemon = self.start_daemon()
         self.ship(daemon, *[{"dedupe_key": f"k{n % 80}"} for n in range(100)], b"{", b"[]", b"[]")
         self.assertEqual(daemon.books(), (
-            {"received": 103, "rewound": 0},
-            {"committed": 80, "duplicate": 20, "rejected": 3, "in_memory": 0}))
+            {"received": 103, "recovered": 0, "rewound": 0},
+            {"committed": 80, "found_committed": 0, "set_aside": 0, "duplicate": 20, "rejected": 3, "dropped": 0, "quarantined": 0,
+             "in_memory": 0, "in_spool": 0}))
         self.assertEqual(daemon.rejected("not_object"), 2)
         self.assertEqual(self.query("SELECT count(*) FROM events")[0][0], 80)
         metrics = daemon.metrics()
@@ -36,14 +37,22 @@ class Scrape(SluiceTest):
         self.assertEqual(self.query("SELECT sum(rows) FROM sluice.watermark")[0][0], 80)
 
     def test_what_waits_for_postgres_is_in_the_books(self):
-        daemon = self.start_daemon()
+        for durability, term in (("power", "in_spool"), ("memory", "in_memory")):
+            with self.subTest(durability):
+                self.check_that_50_wait(durability, term)
+
+    def check_that_50_wait(self, durability, term):
+        daemon = self.start_daemon({"spool": {"durability": durability}})
         self.cluster.stop("fast")
         try:
             send(daemon.socket_path, *[{"n": n} for n in range(50)])
-            wait_until(lambda: daemon.books()[1]["in_memory"] == 50, 20, "50 events in memory")
+            wait_until(lambda: daemon.books()[1][term] == 50, 20, f"50 events {term}")
             self.assertTrue(daemon.books_balance())
             wait_until(lambda: daemon.metrics()["sluice_oldest_event_age_seconds"] > 0.2, 20, "age")
-            self.assertGreater(daemon.metrics()["sluice_queue_bytes"], 0)
+            if durability == "memory":
+                self.assertGreater(daemon.metrics()["sluice_queue_bytes"], 0)
+            else:
+                self.assertGreater(daemon.metrics()["sluice_spool_bytes"], 0)
             wait_until(lambda: daemon.lanes("idle") == 0, 20, "no lane to be idle")
         finally:
             self.cluster.start()

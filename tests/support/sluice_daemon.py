@@ -49,13 +49,20 @@ def toml(sections):
 
 
 class SluiceDaemon:
-    """`sluice serve` with a directory of its own for socket, configuration and log."""
+    """`sluice serve` with a directory of its own for socket, spool, configuration and log."""
+
+    # The stages of sluice_events_total that the books are made of.
+    CAME = ("received", "recovered", "rewound")
+    WENT = ("committed", "found_committed", "set_aside", "duplicate", "rejected", "dropped",
+            "quarantined")
 
     def __init__(self, dsn, settings=None, env=None):
-        """`settings`: {section: {key: value}} over the tests' defaults."""
+        """`settings`: {section: {key: value}} over the tests' defaults; "listener": [{key: value}]
+        for further ones."""
         self.directory = tempfile.mkdtemp(prefix="sluice-d-", dir="/tmp")
         os.chmod(self.directory, 0o755)
         self.socket_path = os.path.join(self.directory, "events.sock")
+        self.spool_dir = os.path.join(self.directory, "spool")
         self.config_path = os.path.join(self.directory, "sluice.toml")
         self.log_path = os.path.join(self.directory, "log")
         self.metrics_port = free_port()
@@ -66,14 +73,18 @@ class SluiceDaemon:
     def write_config(self, dsn, settings):
         sections = {
             "ingest": {"socket": self.socket_path, "socket_mode": "0666"},
-            "spool": {"durability": "memory"},
+            "spool": {"dir": self.spool_dir},
             "postgres": {"dsn": dsn},
             "metrics": {"listen": f"127.0.0.1:{self.metrics_port}"},
         }
+        listeners = settings.get("listener", [])
         for section, keys in settings.items():
-            sections.setdefault(section, {}).update(keys)
+            if section != "listener":
+                sections.setdefault(section, {}).update(keys)
         with open(self.config_path, "w") as file:
             file.write(toml(sections))
+            for listener in listeners:
+                file.write(toml({"[listener]": listener}))
 
     # Life.
 
@@ -180,10 +191,10 @@ class SluiceDaemon:
     def books(self):
         """What came in and where it is, each as {term: events}: two sums that must be equal."""
         metrics = self.metrics()
-        came = {stage: self.events(stage, metrics) for stage in ("received", "rewound")}
-        went = {stage: self.events(stage, metrics)
-                for stage in ("committed", "duplicate", "rejected")}
+        came = {stage: self.events(stage, metrics) for stage in self.CAME}
+        went = {stage: self.events(stage, metrics) for stage in self.WENT}
         went["in_memory"] = int(metrics["sluice_events_in_memory"])
+        went["in_spool"] = int(metrics["sluice_spool_events"])
         return came, went
 
     def books_balance(self):
@@ -193,7 +204,7 @@ class SluiceDaemon:
     def is_quiet(self):
         """Everything that was read is committed, a duplicate or refused."""
         came, went = self.books()
-        return went["in_memory"] == 0 and sum(came.values()) == sum(went.values())
+        return went["in_memory"] + went["in_spool"] == 0 and sum(came.values()) == sum(went.values())
 
     # What it takes.
 

@@ -30,7 +30,14 @@ constexpr std::int64_t kNowUs = 1'700'000'000'000'000;
 MetricsGauges fixed_gauges() {
   return {.queue_bytes = [] { return std::uint64_t{4096}; },
           .queue_bytes_max = 16 << 20,
+          .spool_on_disk = false,
           .events_in_spool = [] { return std::uint64_t{0}; },
+          .events_recovered = 0,
+          .spool_bytes = [] { return std::uint64_t{8192}; },
+          .spool_bytes_max = 1 << 30,
+          .spool_segments = [] { return std::uint64_t{3}; },
+          .why_spool_full = [] { return std::string(); },
+          .producers = [] { return std::uint64_t{5}; },
           .oldest_event_age_seconds = [] { return 0.25; },
           .dedupe_keys = [] { return std::uint64_t{12}; },
           .dedupe_window_seconds = [] { return 600.0; }};
@@ -39,9 +46,12 @@ MetricsGauges fixed_gauges() {
 struct Fixture {
   ingest::IngestCounters ingest;
   LaneMetrics lanes{2, [] { return kNowUs; }};
+  SpoolMetrics spool;
   MetricsGauges gauges = fixed_gauges();
 
-  [[nodiscard]] std::string text() const { return Metrics("1.2.3", ingest, lanes, gauges).text(); }
+  [[nodiscard]] std::string text() const {
+    return Metrics("1.2.3", ingest, lanes, spool, gauges).text();
+  }
 
   void commit(std::vector<sink::CommittedGroup> groups) {
     sink::CommittedBatch batch{
@@ -148,6 +158,98 @@ TEST_CASE("metrics: the books balance over every stage") {
   CHECK(stage(text, "received") + stage(text, "rewound") ==
         stage(text, "committed") + stage(text, "duplicate") + rejected(text) +
             sample(text, "sluice_events_in_memory"));
+}
+
+TEST_CASE("metrics: the books balance with a spool on disk that an earlier run filled") {
+  Fixture fixture;
+  fixture.gauges.spool_on_disk = true;
+  fixture.gauges.events_recovered = 500;
+  ingest::add(fixture.ingest.lines_received, 110);
+  ingest::add(fixture.ingest.lines_dropped, 10);  // without room to read them into
+  ingest::add(fixture.ingest.refused[static_cast<std::size_t>(ingest::Refusal::full)], 20);
+  ingest::add(fixture.ingest.events_turned_away, 20);
+  ingest::add(fixture.ingest.events_dropped, 30);
+  ingest::add(fixture.ingest.events_accepted, 100);
+  ingest::add(fixture.ingest.events_journaled, 45);  // 5 wait in the queue
+  fixture.spool.quarantined({}, 7, 12, 4096);
+  fixture.spool.quarantined({}, 99, std::nullopt, 64);
+  fixture.commit({{.received_us = kNowUs, .events = 200}});
+  fixture.lanes.found_committed(0, 100);
+  fixture.lanes.set_aside_committed(0, 3);
+  fixture.lanes.segment_forgotten(0, {}, 20);
+  fixture.gauges.events_in_spool = [] { return std::uint64_t{500 + 45 - 200 - 12 - 100 - 3 - 20}; };
+
+  const std::string text = fixture.text();
+  CHECK(stage(text, "recovered") == 500);
+  CHECK(stage(text, "dropped") == 40);
+  CHECK(stage(text, "quarantined") == 32);
+  CHECK(stage(text, "found_committed") == 100);
+  CHECK(stage(text, "set_aside") == 3);
+  CHECK(sample(text, "sluice_events_in_memory") == 5);
+  CHECK(sample(text, "sluice_spool_events") == 210);
+  CHECK(stage(text, "received") + stage(text, "recovered") + stage(text, "rewound") ==
+        stage(text, "committed") + stage(text, "found_committed") + stage(text, "set_aside") +
+            stage(text, "duplicate") + rejected(text) + stage(text, "dropped") +
+            stage(text, "quarantined") + sample(text, "sluice_events_in_memory") +
+            sample(text, "sluice_spool_events"));
+}
+
+TEST_CASE("metrics: what the spool reports is counted") {
+  Fixture fixture;
+  fixture.spool.torn_tail({}, 100);
+  fixture.spool.quarantined({}, 0, 3, 4096);
+  fixture.spool.file_set_aside("seg-x", "it is none of ours");
+  fixture.spool.segments_missing(2);
+  fixture.spool.segment_poisoned({}, "sync", std::make_error_code(std::errc::io_error));
+  fixture.spool.keys_lost("seg-x.keys", "it is broken");
+  fixture.spool.full("the disk is full");
+  fixture.spool.synced(700us);
+
+  const std::string text = fixture.text();
+  CHECK(sample(text, "sluice_spool_torn_tails_total") == 1);
+  CHECK(sample(text, "sluice_spool_corruptions_total") == 1);
+  CHECK(sample(text, "sluice_spool_files_set_aside_total") == 1);
+  CHECK(sample(text, "sluice_spool_segments_missing_total") == 2);
+  CHECK(sample(text, "sluice_spool_segments_poisoned_total") == 1);
+  CHECK(sample(text, "sluice_spool_keys_lost_total") == 1);
+  CHECK(sample(text, "sluice_spool_times_full_total") == 1);
+  CHECK(sample(text, "sluice_spool_sync_duration_seconds_bucket{le=\"0.0005\"}") == 0);
+  CHECK(sample(text, "sluice_spool_sync_duration_seconds_bucket{le=\"0.001\"}") == 1);
+  CHECK(sample(text, "sluice_spool_bytes") == 8192);
+  CHECK(sample(text, "sluice_spool_segments") == 3);
+  CHECK(sample(text, "sluice_producers") == 5);
+}
+
+TEST_CASE("metrics: a full spool is told with one of three reasons") {
+  const auto shown = [](const std::string& why) {
+    Fixture fixture;
+    fixture.gauges.why_spool_full = [why] { return why; };
+    const std::string text = fixture.text();
+    std::string reasons;
+    for (const char* reason : {"cap", "disk_full", "disk_failed"}) {
+      const std::string series = "sluice_spool_full{reason=\"" + std::string(reason) + "\"}";
+      if (sample(text, series) == 1) reasons += std::string(reason) + " ";
+    }
+    return reasons;
+  };
+  CHECK(shown("").empty());
+  CHECK(shown("spool.bytes_max is reached") == "cap ");
+  CHECK(shown("the disk is full") == "disk_full ");
+  CHECK(shown("write: Input/output error") == "disk_failed ");
+}
+
+TEST_CASE("metrics: each event's way to the disk is counted in its bucket") {
+  Fixture fixture;
+  const std::vector<ReceivedGroup> block = {
+      {kNowUs - 1'000, 3}, {kNowUs - 1'001, 4}, {kNowUs + 5, 1}};
+  fixture.spool.block_durable(block, kNowUs);
+
+  const std::string text = fixture.text();
+  const std::string bucket = "sluice_receipt_to_durable_seconds_bucket";
+  CHECK(sample(text, bucket + "{le=\"0.0005\"}") == 1);
+  CHECK(sample(text, bucket + "{le=\"0.001\"}") == 4);
+  CHECK(sample(text, bucket + "{le=\"0.0025\"}") == 8);
+  CHECK(sample(text, "sluice_receipt_to_durable_seconds_sum") == Approx(3 * 0.001 + 4 * 0.001001));
 }
 
 TEST_CASE("metrics: each event's latency is counted in its bucket, a bound inclusive") {

@@ -55,7 +55,7 @@ TEST_CASE("settings: the defaults are those of the table") {
   CHECK(settings.ingest.allow_uids.empty());
   CHECK(settings.ingest.time_fields ==
         std::vector<std::string>{"time", "timestamp", "@timestamp", "ts"});
-  CHECK(settings.spool.durability == "memory");
+  CHECK(settings.spool.durability == "power");
   CHECK(settings.dedupe.window == milliseconds{600'000});
   CHECK(settings.dedupe.keys_max == 1'000'000);
   CHECK(settings.postgres.lanes == 2);
@@ -139,11 +139,6 @@ TEST_CASE("settings: names of a later version are told from wrong ones") {
         "sluice.toml:2: postgres.parent_wait is not in this version of sluice");
   CHECK(problem_of("[[route]]\nmatch = \"*\"\n") ==
         "sluice.toml:1: [route] is not in this version of sluice");
-  const std::string problem = problem_of("[spool]\ndurability = \"power\"\n");
-  CHECK(problem ==
-        "sluice.toml:2: spool.durability \"power\" needs a spool on disk, which this version does "
-        "not "
-        "have: use \"memory\"");
 }
 
 TEST_CASE("settings: a listener of its own is as [ingest] where it says nothing else") {
@@ -248,6 +243,18 @@ TEST_CASE("settings: a line that the queue could never hold is refused") {
   CHECK(problem_of("[ingest]\nline_bytes_max = \"8MiB\"\nqueue_bytes_max = \"4MiB\"\n") ==
         "sluice.toml: ingest.line_bytes_max (8MiB) must not be more than ingest.queue_bytes_max "
         "(4MiB)");
+}
+
+TEST_CASE("settings: a spool that its segments could never fit is refused, but not in memory") {
+  const std::string_view toml = "[spool]\nbytes_max = \"100MiB\"\n";
+  CHECK(problem_of(toml) ==
+        "sluice.toml: spool.segment_bytes (64MiB) must fit 3 times into spool.bytes_max (100MiB): "
+        "one for each of postgres.lanes, and one more");
+  CHECK(problems_of(toml, {{"SLUICE_POSTGRES_LANES", "1"}, {"SLUICE_SPOOL_SEGMENT_BYTES", "50MiB"}})
+            .empty());
+  CHECK(problems_of(toml, {{"SLUICE_SPOOL_DURABILITY", "memory"}}).empty());
+  CHECK(problem_of("[spool]\ndir = \"\"\n") ==
+        "sluice.toml: spool.dir must name a directory, or spool.durability be \"memory\"");
 }
 
 TEST_CASE("settings: a file that is not there is named") {

@@ -1,0 +1,62 @@
+#include "daemon/spool_log.hpp"
+
+namespace sluice::daemon {
+
+void SpoolLog::torn_tail(const spool::Uuid& segment, std::uint64_t bytes) {
+  next_.torn_tail(segment, bytes);
+  log_.info("cut off a write that had not ended when the last run did; nothing acked was in it",
+            {{"segment", segment.text()}, {"bytes", bytes}});
+}
+
+void SpoolLog::quarantined(const spool::Uuid& segment, std::uint64_t first_index,
+                           std::optional<std::uint64_t> events, std::uint64_t bytes) {
+  next_.quarantined(segment, first_index, events, bytes);
+  log_.error(
+      "the disk has lost events of the spool: bytes that were durable are bad; a copy is in "
+      "quarantine/, the events behind them are delivered",
+      {{"segment", segment.text()},
+       {"first_index", first_index},
+       {"events", events ? std::to_string(*events) : "unknown"},
+       {"bytes", bytes}});
+}
+
+void SpoolLog::file_set_aside(const std::string& name, std::string_view reason) {
+  next_.file_set_aside(name, reason);
+  log_.repeated("spool file", LogLevel::warning, "a file in the spool's directory is not delivered",
+                {{"file", name}, {"reason", reason}});
+}
+
+void SpoolLog::segments_missing(std::uint64_t count) {
+  next_.segments_missing(count);
+  log_.error("segments of the spool are not there: somebody took their files away",
+             {{"segments", count}});
+}
+
+void SpoolLog::segment_poisoned(const spool::Uuid& segment, std::string_view step,
+                                std::error_code error) {
+  next_.segment_poisoned(segment, step, error);
+  log_.repeated("poisoned", LogLevel::error,
+                "the disk failed; what was not durable goes to a new segment",
+                {{"segment", segment.text()}, {"step", step}, {"error", error.message()}});
+}
+
+void SpoolLog::full(std::string_view reason) {
+  next_.full(reason);
+  log_.repeated("spool full", LogLevel::warning,
+                "the spool takes no more events until there is room; producers wait",
+                {{"reason", reason}});
+}
+
+void SpoolLog::room_again() {
+  next_.room_again();
+  log_.repeated("spool room", LogLevel::info, "the spool takes events again");
+}
+
+void SpoolLog::keys_lost(const std::string& name, std::string_view reason) {
+  next_.keys_lost(name, reason);
+  log_.repeated("keys lost", LogLevel::warning,
+                "dedupe keys could not be kept: the window is shorter after a restart",
+                {{"file", name}, {"reason", reason}});
+}
+
+}  // namespace sluice::daemon
