@@ -15,9 +15,10 @@ constexpr std::size_t kTakenChunksMax = 1024;
 
 constexpr std::int64_t kTendMs = 1'000;
 
-// Lanes have no room for a moment whenever events come faster than they are committed; after this
-// long it is the spool that is full. (A disk that refuses a block is full at once.)
-constexpr std::int64_t kNoRoomMs = 100;
+// A spool in memory has no room for a moment whenever events come faster than they are committed;
+// after this long, which no healthy commit takes, it is full. (A disk that refuses a block is full
+// at once.)
+constexpr std::int64_t kNoRoomMs = 1'000;
 
 bool is_patient(const Origin& origin) {
   return origin.on_full == OnFull::wait;

@@ -473,7 +473,7 @@ TEST_CASE("journal: lanes without room for a moment turn nobody away, for longer
   impatient.send({2});
   f.spool.full = true;
   CHECK(f.turn() == Journal::Result::spool_full);
-  f.now.steady_ms += 50;
+  f.now.steady_ms += 500;
   CHECK(f.turn() == Journal::Result::spool_full);
   CHECK_FALSE(f.journal.is_full());
   f.spool.full = false;
@@ -484,7 +484,7 @@ TEST_CASE("journal: lanes without room for a moment turn nobody away, for longer
   impatient.send({4});
   f.spool.full = true;
   CHECK(f.turn() == Journal::Result::spool_full);
-  f.now.steady_ms += 100;
+  f.now.steady_ms += 1'000;
   CHECK(f.turn() == Journal::Result::spool_full);
   CHECK(f.journal.is_full());
   CHECK(f.counters.events_turned_away == 1);
@@ -503,7 +503,7 @@ TEST_CASE("journal: what is gathered and does not wait is turned away too") {
   CHECK(f.turn() == Journal::Result::gathering);
   f.spool.full = true;
   CHECK(f.turn() == Journal::Result::spool_full);
-  f.now.steady_ms += 200;
+  f.now.steady_ms += 1'000;
   CHECK(f.turn() == Journal::Result::spool_full);
   CHECK(f.counters.events_turned_away == 1);
   f.spool.full = false;
@@ -516,7 +516,7 @@ TEST_CASE("journal: a flood of lines to turn away does not make a turn endless")
   Fixture f;
   f.spool.full = true;
   CHECK(f.turn() == Journal::Result::spool_full);
-  f.now.steady_ms += 100;
+  f.now.steady_ms += 1'000;
   Client client(f, OnFull::drop);
   for (std::int64_t i = 0; i < 3'000; ++i) client.send({i});
   CHECK(f.turn() == Journal::Result::worked);
@@ -742,7 +742,7 @@ TEST_CASE("journal: order and books hold through random refusals") {
       if (!numbers.empty()) clients[i]->send(numbers);
       f.spool.refuses = random() % 4 == 0;
       f.spool.full = random() % 4 == 0;
-      f.now.steady_ms += static_cast<std::int64_t>(random() % 60);
+      f.now.steady_ms += static_cast<std::int64_t>(random() % 500);
       if (random() % 2 == 0) (void)f.turn();
       REQUIRE(look(i));
     }
