@@ -1,10 +1,12 @@
 #!/usr/bin/python3
-"""The producers of examples/: what a program sees of them when the daemon refuses, goes and comes back."""
+"""The producers of examples/: what a program sees of them when the daemon refuses, goes and comes back, and that
+beside a daemon that is killed nothing is lost and nothing doubled."""
 
 import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +16,7 @@ import unittest
 
 from support.fake_ack_server import FakeAckServer
 from support.producer import numbered
+from support.sluice_test import SluiceTest
 from support.waiting import SLOWNESS, wait_until
 
 EXAMPLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(
@@ -127,15 +130,13 @@ class Python(FakeServerCase):
         self.assertEqual(self.numbers(), [0, 2, 4])
 
     def test_what_found_no_room_is_sent_again_and_stored_once(self):
-        self.server.full = True
+        self.server.full_hellos = 1
         self.server.lose_after = [0]
         self.server.acked_late = 1
         self.server.start()
         producer = self.producer()
         for n in range(5):
             producer.emit(event("p", n))
-        wait_until(lambda: len(self.server.hellos) >= 2, 30, "a second connection")
-        self.server.full = False
         self.assertTrue(producer.close())
         self.assertEqual(sorted(self.numbers()), [0, 1, 2, 3, 4])
         self.assertEqual(producer.acked, 5)
@@ -240,24 +241,16 @@ class Node(FakeServerCase):
         self.assertEqual(self.numbers(), [0, 2, 4])
 
     def test_what_found_no_room_is_sent_again_and_stored_once(self):
-        self.server.full = True
+        self.server.full_hellos = 1
         self.server.lose_after = [0]
         self.server.acked_late = 1
         self.server.start()
-
-        def make_room():
-            wait_until(lambda: len(self.server.hellos) >= 2, 30, "a second connection")
-            self.server.full = False
-
-        room = threading.Thread(target=make_room)
-        room.start()
         told = self.node("""
             const producer = new SluiceProducer(process.argv[2], "n");
             for (let n = 0; n < 5; ++n) producer.emit({ data: { n } });
             const closed = await producer.close();
             console.log(JSON.stringify({ closed, acked: producer.acked }));
         """)
-        room.join()
         self.assertEqual(told, {"closed": True, "acked": 5})
         self.assertEqual(sorted(self.numbers()), [0, 1, 2, 3, 4])
 
@@ -311,6 +304,105 @@ class Bash(FakeServerCase):
     def test_nobody_there_ends_with_69(self):
         sent = self.bash("b", self.file(b"{}\n"), env={"SLUICE_PATIENCE": "0"})
         self.assertEqual(sent.returncode, 69, sent.stderr)
+
+
+class KilledDaemon(SluiceTest):
+    """Producers of all three languages beside a daemon that is killed again and again."""
+
+    KILLS = 4
+
+    def setUp(self):
+        super().setUp()
+        self.drop_primary_key()
+        self.daemon = self.start_daemon()
+        self.path = self.daemon.socket_path
+
+    def rows_stored(self):
+        return self.query("SELECT count(*) FROM events")[0][0]
+
+    def kill_while_it_works(self, is_working):
+        for _ in range(self.KILLS):
+            before = self.rows_stored()
+            wait_until(lambda: self.rows_stored() >= before + 500, 60, "more rows")
+            self.assertTrue(is_working())
+            self.daemon.signal(signal.SIGKILL)
+            self.daemon.wait()
+            self.daemon.start()
+
+    def assert_rows_exactly_once(self, source, count):
+        wait_until(lambda: self.rows_stored() >= count, 60, f"{count} rows")
+        self.assert_each_once({source: count})
+
+    def test_python(self):
+        producer = SluiceProducer(self.path, "p", timeout=60)
+        self.addCleanup(producer.close, 0)
+        enough = threading.Event()
+        taken = []
+
+        def work():
+            while not enough.wait(0.001):
+                for _ in range(10):
+                    taken.append(producer.emit(event("p", len(taken))))
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        self.addCleanup(enough.set)
+        self.kill_while_it_works(worker.is_alive)
+        enough.set()
+        worker.join()
+        self.assertTrue(producer.close(60 * SLOWNESS))
+        self.assertTrue(all(taken))
+        self.assertEqual(producer.acked, len(taken))
+        self.assert_rows_exactly_once("p", len(taken))
+
+    def test_node(self):
+        path = os.path.join(self.daemon.directory, "load.mjs")
+        with open(path, "w") as file:
+            file.write("""
+                import { setTimeout } from "node:timers/promises";
+                import { SluiceProducer } from "%s/sluice-producer.mjs";
+                const producer = new SluiceProducer(process.argv[2], "n");
+                let enough = false;
+                process.stdin.on("end", () => (enough = true)).resume();
+                let n = 0;
+                for (; !enough; ++n) {
+                  const event = { type: "load", source: "n", data: { n } };
+                  while (!producer.emit(event)) await producer.room();
+                  if (n %% 10 === 0) await setTimeout(1);
+                }
+                const closed = await producer.close(60000);
+                console.log(JSON.stringify({ n, closed, acked: producer.acked }));
+            """ % EXAMPLES)
+        process = subprocess.Popen(["/usr/bin/node", path, self.path], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, text=True)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.kill_while_it_works(lambda: process.poll() is None)
+        told = json.loads(process.communicate(timeout=120 * SLOWNESS)[0])
+        self.assertEqual(told, {"n": told["n"], "closed": True, "acked": told["n"]})
+        self.assert_rows_exactly_once("n", told["n"])
+
+    def test_bash(self):
+        # The queue is small, so that the daemon is never far ahead of the rows.
+        self.daemon.write_config(self.dsn(), {
+            "ingest": {"queue_bytes_max": "4MiB"}, "postgres": {"lanes": 1}})
+        self.daemon.stop()
+        self.daemon.start()
+        path = os.path.join(self.daemon.directory, "lines")
+        count = 40_000
+        with open(path, "wb") as file:
+            file.write(b"".join(
+                b'{"type":"load","source":"b","data":{"n":%d,"padding":"%s"}}\n' % (n, b"x" * 3000)
+                for n in range(count)))
+        process = subprocess.Popen([BASH_PRODUCER, self.path, "b", path], stderr=subprocess.PIPE,
+                                   text=True)
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.kill_while_it_works(lambda: process.poll() is None)
+        told = process.communicate(timeout=120 * SLOWNESS)[1]
+        self.assertEqual(process.returncode, 0, told)
+        self.assert_rows_exactly_once("b", count)
 
 
 if __name__ == "__main__":

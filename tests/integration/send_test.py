@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -297,13 +298,12 @@ class Refused(SendCase):
 
     def test_a_line_that_found_no_room_is_not_sent_twice_after_a_loss(self):
         server = self.server()
-        server.full = True
+        server.full_hellos = 1
         server.lose_after = [0]
         server.acked_late = 1
-        process = self.spawn(self.file(b'{"n":1}\n{"n":2}\n'))
-        wait_until(lambda: len(server.hellos) >= 2, 30, "a second connection")
-        server.full = False
-        self.assertIn("2 lines stored, 0 refused", self.assert_ended(process))
+        sent = self.send(self.file(b'{"n":1}\n{"n":2}\n'))
+        self.assertEqual(sent.returncode, 0, sent.stderr)
+        self.assertIn("2 lines stored, 0 refused", sent.stderr)
         self.assertEqual(sorted(server.stored), [b'{"n":1}', b'{"n":2}'])
 
     def test_lines_that_never_find_room_are_refused(self):
@@ -390,8 +390,17 @@ class Daemon(SluiceTest):
         self.assertIn("5000 lines", sent.stderr)
         sent = self.send(daemon, input=numbered("q", 0, 10).decode())
         self.assertEqual(sent.returncode, 0, sent.stderr)
+        sent = self.send(daemon, path)
+        self.assertIn("5000 had been sent before", sent.stderr)
         self.wait_quiet(daemon, 5010)
         self.assert_each_once({"p": 5000, "q": 10})
+
+    def test_without_a_spool_on_disk_acks_are_commits(self):
+        daemon = self.start_daemon({"spool": {"durability": "memory"}})
+        sent = self.send(daemon, self.file(daemon, numbered("p", 0, 5000)))
+        self.assertEqual(sent.returncode, 0, sent.stderr)
+        self.assertIn("5000 lines committed", sent.stderr)
+        self.assert_each_once({"p": 5000})
 
     def test_without_acks(self):
         daemon = self.start_daemon()
@@ -408,10 +417,61 @@ class Daemon(SluiceTest):
         self.assertEqual(sent.returncode, 65, sent.stderr)
         for line, code in ((3, "syntax"), (4, "not_object"), (5, "too_long")):
             self.assertIn(f"{path}:{line}: refused: {code}\n", sent.stderr)
-        self.assertRegex(sent.stderr, "2 lines (stored|committed), 3 refused")
+        self.assertIn("2 lines stored, 3 refused", sent.stderr)
         self.assertNotIn("broken", sent.stderr)
         self.wait_quiet(daemon)
         self.assertEqual(self.query("SELECT type FROM events ORDER BY type"), [("a",), ("b",)])
+
+    def test_a_daemon_that_is_killed_again_and_again(self):
+        self.drop_primary_key()
+        daemon = self.start_daemon()
+        process = subprocess.Popen(
+            [sluice_binary(), "send", "--socket", daemon.socket_path], env=clean_environment(),
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        feed = Feed(process.stdin)
+        feed.start()
+        self.addCleanup(feed.finish)
+        for _ in range(5):
+            seen = feed.fed
+            wait_until(lambda: feed.fed > seen + 10_000, 60, "more lines to be sent")
+            daemon.signal(signal.SIGKILL)
+            daemon.wait()
+            daemon.start()
+        count = feed.finish()
+        process.stdin = None
+        told = process.communicate(timeout=60 * SLOWNESS)[1].decode()
+        self.assertEqual(process.returncode, 0, told)
+        self.assertIn(f"{count} lines stored, 0 refused", told)
+        wait_until(lambda: self.query("SELECT count(*) FROM events")[0][0] >= count, 60, "the rows")
+        self.assert_each_once({"p": count})
+
+
+class Feed(threading.Thread):
+    """Writes numbered lines without keys into a pipe until it is told to finish."""
+
+    def __init__(self, pipe):
+        super().__init__(daemon=True)
+        self._pipe = pipe
+        self._finish = threading.Event()
+        self.fed = 0
+
+    def run(self):
+        while not self._finish.wait(0.001):
+            self._pipe.write(b"".join(
+                b'{"type":"load","source":"p","data":{"n":%d}}\n' % n
+                for n in range(self.fed, self.fed + 100)))
+            self._pipe.flush()
+            self.fed += 100
+
+    def finish(self):
+        """Ends the pipe; how many lines went into it."""
+        self._finish.set()
+        self.join(60 * SLOWNESS)
+        self._pipe.close()
+        return self.fed
 
 
 if __name__ == "__main__":

@@ -1,16 +1,20 @@
 #!/usr/bin/python3
-"""`sluice spool ls|verify|dump|export` on files made by the book, and some of them damaged."""
+"""`sluice spool ls|verify|dump|export` on files made by the book, and some of them damaged, and beside a running daemon."""
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 import unittest
 import uuid
 
+from support.producer import Load, numbered
 from support.segment_file import BLOCK_HEADER_BYTES, HEADER_BYTES, IDLE, SegmentFile, record
 from support.sluice_daemon import clean_environment, run_sluice, sluice_binary
+from support.sluice_test import SluiceTest
 
 
 def line(n):
@@ -238,6 +242,46 @@ class Export(SpoolFiles):
             done = subprocess.run([sluice_binary(), "spool", "export", "--dir", self.directory],
                                   env=clean_environment(), stdout=full, stderr=subprocess.PIPE)
         self.assertEqual(done.returncode, 69, done.stderr)
+
+
+class RunningDaemon(SluiceTest):
+    """The same beside the daemon that writes the files."""
+
+    def spool(self, daemon, command):
+        done = run_sluice("spool", command, "--config", daemon.config_path)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return done.stdout
+
+    def test_files_that_are_being_written_can_be_read(self):
+        daemon = self.start_daemon({"spool": {"segment_bytes": "1MiB", "retain_time": "0"}})
+        load = Load(daemon.socket_path, "p", padding="x" * 200, rate=20_000)
+        load.start()
+        reads = 0
+        try:
+            deadline = time.monotonic() + 3
+            while time.monotonic() < deadline:
+                for command in ("ls", "verify", "export"):
+                    self.spool(daemon, command)
+                    reads += 1
+        finally:
+            sent = load.finish()
+        self.assertGreater(reads, 3)
+        self.wait_quiet(daemon, sent)
+
+    def test_what_is_in_the_spool_comes_out_as_it_came_in(self):
+        daemon = self.start_daemon()
+        self.cluster.stop("fast")
+        self.addCleanup(self.cluster.start)
+        lines = numbered("p", 0, 5000).decode()
+        sent = run_sluice("send", "--socket", daemon.socket_path, input=lines)
+        self.assertEqual(sent.returncode, 0, sent.stderr)
+        daemon.signal(signal.SIGKILL)
+        daemon.wait()
+        exported = self.spool(daemon, "export").splitlines()
+        # Blocks are dealt to several segments in turn.
+        self.assertEqual(sorted(exported), sorted(lines.splitlines()))
+        self.assertIn("5000 events", self.spool(daemon, "ls"))
+        self.assertIn("no damage", self.spool(daemon, "verify"))
 
 
 if __name__ == "__main__":

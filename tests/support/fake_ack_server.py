@@ -26,6 +26,7 @@ class FakeAckServer:
         self.have = {}         # name -> the last of its lines that is stored
         self.refuse = {}       # pattern (bytes) -> code of the lines that contain it
         self.full = False      # every line is refused for want of room
+        self.full_hellos = 0   # the same on the first so many connections
         self.acks = True       # otherwise nothing is ever acked
         self.hello_error = None
         self.lose_after = []   # [n, ...]: the first connection ends when it has stored n lines, the next ...
@@ -108,13 +109,14 @@ class FakeAckServer:
         self._take(connection, lines, name, hello.get("first", 1), lose_after)
 
     def _take(self, connection, lines, name, first, lose_after):
+        no_room = len(self.hellos) <= self.full_hellos
         counts = {"stored": 0, "duplicate": 0, "rejected": 0}
         taken = 0
         for taken, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 taken -= 1
                 break
-            fate, code = self._fate(line[:-1], name, first + taken - 1)
+            fate, code = self._fate(line[:-1], name, first + taken - 1, no_room)
             if fate in counts:
                 counts[fate] += 1
             if code:
@@ -132,11 +134,11 @@ class FakeAckServer:
             while connection.recv(1):
                 pass
 
-    def _fate(self, line, name, number):
+    def _fate(self, line, name, number, no_room):
         with self._lock:
             if not line.strip():
                 return "blank", None
-            if self.full:
+            if self.full or no_room:
                 return "rejected", "full"
             if len(line) > self._line_bytes_max:
                 return "rejected", "too_long"
