@@ -1,0 +1,202 @@
+#!/usr/bin/python3
+"""What producers that ask for acks are told by a whole daemon: the protocol's page, played out."""
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+import unittest
+
+from support.producer import as_line, connect, numbered, send
+from support.sluice_daemon import build_directory
+from support.sluice_test import SluiceTest, say
+from support.waiting import SLOWNESS, wait_until
+
+HELLO = {"sluice": 1, "ack": "durable"}
+# Beside ten connections that flood, on a machine of its own. What is asserted must hold on a busy one.
+ACK_GOAL_S = 0.020
+ACK_P50_MAX_S = 0.060
+QUIET_EVENTS = 250
+INTERVAL_S = 0.02
+
+
+class Asking:
+    """A connection whose first line asked for acks."""
+
+    def __init__(self, path, hello=None):
+        self.socket = connect(path)
+        self.socket.settimeout(30 * SLOWNESS)
+        self._answers = self.socket.makefile("rb")
+        self.write(hello or HELLO)
+        self.hello = self.answer()
+
+    def write(self, *lines):
+        self.socket.sendall(b"".join(as_line(line) for line in lines))
+
+    def answer(self):
+        """The daemon's next line; none at its end."""
+        line = self._answers.readline()
+        return json.loads(line) if line else None
+
+    def until_ack(self, lines):
+        """All answers up to the ack of so many lines."""
+        answers = [self.answer()]
+        while answers[-1].get("ack") != lines:
+            answers.append(self.answer())
+        return answers
+
+    def finish(self):
+        """The answers from the half-close to the end."""
+        self.socket.shutdown(socket.SHUT_WR)
+        return list(iter(self.answer, None))
+
+    def close(self):
+        self._answers.close()
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Acks(SluiceTest):
+    def test_a_session_from_hello_to_summary(self):
+        daemon = self.start_daemon()
+        with Asking(daemon.socket_path) as producer:
+            self.assertEqual(producer.hello["sluice"], 1)
+            self.assertEqual(producer.hello["line_bytes_max"], 1048576)
+            self.assertEqual(producer.hello["dedupe_window_s"], 600)
+            self.assertEqual(producer.hello["instance"], socket.gethostname())
+            producer.write({"data": 1, "dedupe_key": "a"}, "", "[1]", {"data": 4, "dedupe_key": "a"})
+            self.assertIn({"nack": 3, "code": "not_object", "retry": False}, producer.until_ack(4))
+            producer.write({"data": 5})
+            self.assertEqual(producer.finish()[-1],
+                             {"done": 5, "stored": 2, "duplicate": 1, "rejected": 1})
+        self.wait_quiet(daemon, 4)
+        self.assertEqual([row["data"] for row in self.rows()], [1, 5])
+
+    def test_a_producer_that_did_not_ask_reads_nothing(self):
+        daemon = self.start_daemon()
+        with connect(daemon.socket_path) as producer:
+            producer.sendall(as_line({"data": 1}) + as_line("no JSON") + as_line(HELLO))
+            producer.shutdown(socket.SHUT_WR)
+            self.assertEqual(producer.recv(100), b"")
+        self.wait_quiet(daemon, 3)
+
+    def test_a_wrong_hello_is_explained(self):
+        daemon = self.start_daemon()
+        with Asking(daemon.socket_path, {"sluice": 1, "producer": "p"}) as producer:
+            self.assertIn('"first":K', producer.hello["error"])
+            self.assertIsNone(producer.answer())
+        self.assertIn("asks for acks in a wrong way", daemon.log_text())
+
+    def test_a_name_goes_on_where_it_was(self):
+        daemon = self.start_daemon()
+        hello = dict(HELLO, producer="builder-7", first=1)
+        with Asking(daemon.socket_path, hello) as producer:
+            self.assertEqual(producer.hello["have"], 0)
+            producer.write(*[{"data": n} for n in range(1, 101)])
+            producer.until_ack(100)
+        with Asking(daemon.socket_path, dict(hello, first=51)) as producer:
+            durable = producer.hello["durability"] != "memory"
+            self.assertEqual(producer.hello["have"], 100 if durable else 0)
+            producer.write(*[{"data": n} for n in range(51, 151)])
+            summary = producer.finish()[-1]
+            if durable:
+                self.assertEqual(summary, {"done": 100, "stored": 50, "duplicate": 50, "rejected": 0})
+        self.wait_quiet(daemon, 200)
+        if durable:
+            self.assertEqual([row["data"] for row in self.rows()], list(range(1, 151)))
+
+    def test_a_producer_that_never_reads_is_served_in_constant_memory(self):
+        daemon = self.start_daemon()
+        path = daemon.socket_path
+        send(path, *[as_line({"data": n}) for n in range(1000)])
+        self.wait_quiet(daemon, 1000)
+        before = daemon.memory_bytes()
+        with connect(path) as producer:
+            producer.sendall(as_line(HELLO))
+            for _ in range(50):
+                producer.sendall(b"[]\n" * 20_000)
+            producer.sendall(as_line({"data": "last"}))
+            wait_until(lambda: daemon.events("received") == 1_001_001, 60, "all to be read")
+        self.wait_quiet(daemon)
+        self.assertLess(daemon.memory_bytes() - before, 16 << 20)
+        self.assertEqual(self.rows()[-1]["data"], "last")
+
+
+class Fairness(SluiceTest):
+    cluster_settings = {"shared_buffers": "256MB", "max_wal_size": "4GB"}
+
+    def test_a_quiet_producers_acks_beside_ten_that_flood(self):
+        daemon = self.start_daemon()
+        flood = self._start_flood(daemon)
+        wait_until(lambda: daemon.events("committed") > 50_000, 60, "the flood")
+        with Asking(daemon.socket_path) as quiet:
+            delays = sorted(self._round_trips(quiet))
+            stage = quiet.hello["ack"]
+        self.assertIsNone(flood.poll(), "the flood ended before the measurement")
+        flood.terminate()
+        flood.wait()
+        self.wait_quiet(daemon, timeout=120)
+        p50, p99 = delays[len(delays) // 2], delays[int(len(delays) * 0.99) - 1]
+        say(f"a quiet producer's {stage} acks beside a flood: p50 {p50 * 1e3:.1f} ms, "
+            f"p99 {p99 * 1e3:.1f} ms (goal {ACK_GOAL_S * 1e3:.0f}), max {delays[-1] * 1e3:.1f} ms")
+        if stage == "durable":
+            self.assertLess(p50, ACK_P50_MAX_S * SLOWNESS)
+
+    def _round_trips(self, quiet):
+        for n in range(1, QUIET_EVENTS + 1):
+            sent = time.monotonic()
+            quiet.write({"source": "quiet", "data": n})
+            quiet.until_ack(n)
+            yield time.monotonic() - sent
+            time.sleep(INTERVAL_S)  # the rate is part of what is measured
+
+    def _start_flood(self, daemon):
+        """In a process of its own: Python's threads would wait for each other, not for the daemon."""
+        path = os.path.join(daemon.directory, "flood")
+        with open(path, "wb") as file:
+            file.write(numbered("flood", 0, 20_000, "x" * 300).replace(b'"dedupe_key"', b'"key"'))
+        flood = subprocess.Popen(
+            [os.path.join(build_directory(), "sluice_loadgen"), "--socket", daemon.socket_path,
+             "--file", path, "--connections", "10", "--repeat", "1000"], stdout=subprocess.DEVNULL)
+        self.addCleanup(flood.wait)
+        self.addCleanup(flood.kill)
+        return flood
+
+
+class Stopping(SluiceTest):
+    def test_sigterm_gives_the_last_acks_and_the_summary(self):
+        daemon = self.start_daemon()
+        with Asking(daemon.socket_path) as producer:
+            ended = threading.Event()
+
+            def write_on():
+                lines = b"".join(as_line({"data": n}) for n in range(200))
+                try:
+                    while not ended.is_set():
+                        producer.socket.sendall(lines)
+                except OSError:
+                    pass
+
+            writer = threading.Thread(target=write_on, daemon=True)
+            writer.start()
+            wait_until(lambda: daemon.events("received") > 2_000, 30, "the load")
+            daemon.signal(15)
+            answers = list(iter(producer.answer, None))
+            ended.set()
+            writer.join()
+        self.assertEqual(daemon.wait(), 0)
+        summary = answers[-1]
+        self.assertEqual(answers[-2], {"ack": summary["done"]})
+        self.assertEqual(summary["stored"], summary["done"])
+        self.assertEqual(self.query("SELECT count(*) FROM events"), [(summary["done"],)])
+
+
+if __name__ == "__main__":
+    unittest.main()
