@@ -13,6 +13,9 @@ namespace {
 // Kept back for the seals of full segments; of a small spool, a part of it.
 constexpr std::uint64_t kReserveBytes = 16ULL << 20;
 constexpr std::uint64_t kReserveShare = 8;
+// Blocks that lanes have not read yet are kept in memory too, charged to the queue's budget: were
+// they to fill it, nothing would be read from the sockets while the disk has room.
+constexpr std::uint64_t kCachedShare = 4;
 
 std::uint64_t random_seed() {
   std::random_device device;
@@ -38,6 +41,9 @@ spool::DiskSpoolOptions disk_options(const config::Settings& settings) {
   options.retain_time = settings.spool.retain_time;
   options.retain_bytes = settings.spool.retain_bytes;
   options.dedupe_window = settings.dedupe.window;
+  options.cached_bytes_max =
+      std::min<std::uint64_t>(options.cached_bytes_max, settings.ingest.queue_bytes_max /
+                                                            kCachedShare / settings.postgres.lanes);
   options.reserve_bytes = std::min(kReserveBytes, settings.spool.bytes_max / kReserveShare);
   return options;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Postgres stopped under load: the producer blocks, memory stays flat, and everything arrives when it
-is back."""
+"""Postgres stopped under load, with no spool on disk: the producer blocks, memory stays flat, and
+everything arrives when it is back."""
 
 import time
 import unittest
@@ -14,7 +14,7 @@ MIB = 2**20
 
 class Outage(SluiceTest):
     def test_the_producer_blocks_and_everything_arrives(self):
-        daemon = self.start_daemon()
+        daemon = self.start_daemon({"spool": {"durability": "memory"}})
         bound = daemon.metrics()["sluice_queue_max_bytes"]
         loads = {f"p{n}": Load(daemon.socket_path, f"p{n}", padding="x" * 300) for n in range(4)}
         for load in loads.values():

@@ -5,9 +5,10 @@ import os
 import signal
 import socket
 import stat
+import time
 import unittest
 
-from support.producer import Load, as_line, connect, numbered
+from support.producer import Load, as_line, connect, numbered, send
 from support.sluice_daemon import SluiceDaemon, clean_environment, run_sluice, sluice_binary
 from support.sluice_test import SluiceTest
 from support.waiting import wait_until
@@ -66,6 +67,112 @@ class Shutdown(SluiceTest):
         finally:
             self.cluster.start()
         self.assertRegex(daemon.log_text(), r"\b1[,.]?234\b")
+
+    def test_with_postgres_down_what_is_left_stays_in_the_spool_and_it_ends_with_0(self):
+        daemon = self.start_daemon({"postgres": {"drain_timeout": "500ms"}})
+        self.ship(daemon, *[{"n": n} for n in range(10)])
+        self.cluster.stop("fast")
+        try:
+            with connect(daemon.socket_path) as producer:
+                producer.sendall(numbered("p", 0, 1234))
+                wait_until(lambda: daemon.events("received") == 1244, 20, "the events to be read")
+                self.assertEqual(daemon.stop(30), 0, daemon.log_text())
+        finally:
+            self.cluster.start()
+        self.assertRegex(daemon.log_text(), r"in_spool=1234\b")
+        self.assertNotIn("lost", daemon.log_text())
+        daemon.start()
+        self.wait_quiet(daemon, 0)
+        self.assertGreaterEqual(daemon.events("recovered"), 1234)
+        self.assertEqual(daemon.events("committed"), 1234)
+        self.assert_each_once({"p": 1234})
+
+    def test_a_second_signal_leaves_the_rest_in_the_spool_at_once(self):
+        daemon = self.start_daemon({"postgres": {"drain_timeout": "10min"}})
+        self.cluster.stop("fast")
+        try:
+            send(daemon.socket_path, {"n": 1})
+            wait_until(lambda: daemon.events("journaled") == 1, 20, "the event in the spool")
+            daemon.signal(signal.SIGTERM)
+            wait_until(lambda: "stopping" in daemon.log_text(), 20, "the drain to begin")
+            time.sleep(0.6)  # an earlier one would be taken for the same wish
+            daemon.signal(signal.SIGTERM)
+            self.assertEqual(daemon.wait(), 0, daemon.log_text())
+        finally:
+            self.cluster.start()
+        self.assertRegex(daemon.log_text(), r"in_spool=1\b")
+
+    def test_after_kill_the_books_of_the_next_run_balance(self):
+        daemon = self.start_daemon({"spool": {"segment_bytes": "256KiB"}})
+        load = Load(daemon.socket_path, "p", padding="x" * 200)
+        load.start()
+        wait_until(lambda: daemon.events("committed") > 5_000, 60, "commits")
+        daemon.signal(signal.SIGKILL)
+        daemon.wait()
+        load.join(20)
+        daemon.start()
+        self.wait_quiet(daemon, 0)
+        came, went = daemon.books()
+        self.assertGreater(came["recovered"], 0)
+        self.assertEqual(went["committed"] + went["found_committed"], came["recovered"])
+        # What was in the spool is stored whole: from the first on, without a gap, and once.
+        rows = self.query("SELECT count(*), count(DISTINCT data->>'n'), max((data->>'n')::int)"
+                          " FROM events")[0]
+        self.assertEqual(rows[0], rows[1])
+        self.assertEqual(rows[0], rows[2] + 1)
+
+    def test_dedupe_keys_survive_a_restart_and_a_kill(self):
+        daemon = self.start_daemon()
+        for number, end in enumerate((signal.SIGTERM, signal.SIGKILL)):
+            self.ship(daemon, *[{"dedupe_key": f"k{number}-{n}"} for n in range(100)])
+            daemon.signal(end)
+            daemon.wait()
+            daemon.start()
+            self.ship(daemon, *[{"dedupe_key": f"k{number}-{n}"} for n in range(100)])
+            self.assertEqual(daemon.events("duplicate"), 100)
+        self.assertEqual(self.query("SELECT count(*) FROM events")[0][0], 200)
+
+    def test_two_daemons_on_one_spool_the_second_ends_with_75(self):
+        first = self.start_daemon()
+        second = SluiceDaemon(self.dsn(), {"spool": {"dir": first.spool_dir}})
+        self.addCleanup(second.close)
+        second.spawn()
+        self.assertEqual(second.wait(), LOCKED, second.log_text())
+        self.assertEqual(len(second.log_text().splitlines()), 1, second.log_text())
+        self.assertIn(first.spool_dir, second.log_text())
+        self.assertFalse(os.path.exists(second.socket_path))
+        self.ship(first, {"n": 1})
+
+    def test_the_spool_is_the_daemons_alone(self):
+        daemon = self.start_daemon()
+        self.ship(daemon, {"n": 1})
+        self.assertEqual(stat.S_IMODE(os.stat(daemon.spool_dir).st_mode), 0o700)
+        for name in os.listdir(daemon.spool_dir):
+            status = os.stat(os.path.join(daemon.spool_dir, name))
+            self.assertEqual(stat.S_IMODE(status.st_mode) & 0o077, 0, name)
+
+    def test_a_spool_that_cannot_be_had_ends_with_78_and_leaves_no_socket(self):
+        for spool_dir, needle in (("/tmp/no-such-directory/spool", "no-such-directory"),
+                                  ("/dev/null", "/dev/null")):
+            with self.subTest(spool_dir):
+                daemon = SluiceDaemon(self.dsn(), {"spool": {"dir": spool_dir}})
+                self.addCleanup(daemon.close)
+                daemon.spawn()
+                self.assertEqual(daemon.wait(), BAD_CONFIG, daemon.log_text())
+                self.assertIn(needle, daemon.log_text())
+                self.assertFalse(os.path.exists(daemon.socket_path))
+
+    def test_a_spool_of_a_newer_format_is_left_alone_and_ends_with_78(self):
+        daemon = self.start_daemon()
+        self.ship(daemon, {"n": 1})
+        self.assertEqual(daemon.stop(), 0)
+        with open(os.path.join(daemon.spool_dir, "VERSION"), "w") as file:
+            file.write("sluice-spool 99\n")
+        before = sorted(os.listdir(daemon.spool_dir))
+        daemon.spawn()
+        self.assertEqual(daemon.wait(), BAD_CONFIG, daemon.log_text())
+        self.assertEqual(sorted(os.listdir(daemon.spool_dir)), before)
+        self.assertFalse(os.path.exists(daemon.socket_path))
 
     def test_a_stale_socket_is_no_obstacle(self):
         daemon = self.start_daemon()
