@@ -32,9 +32,10 @@ class AckingProducer(threading.Thread):
     """
 
     def __init__(self, path, name, kind=KEYED, total=None, rate=None, padding="", window=2000,
-                 lines_per_write=50, stage="durable", hang_up_every=0, seed=0):
+                 lines_per_write=50, stage="durable", hang_up_every=0, poison_every=0, seed=0):
         """`rate`: events per second at most. `window`: lines that may wait for their ack.
-        `hang_up_every`: about once in so many writes the connection is reset by this side."""
+        `hang_up_every`: about once in so many writes the connection is reset by this side.
+        `poison_every`: each so many-th event has data.poison, for tables that refuse it."""
         super().__init__(daemon=True)
         self.path = path
         self.name = name
@@ -55,6 +56,7 @@ class AckingProducer(threading.Thread):
         self._lines_per_write = lines_per_write
         self._stage = stage
         self._hang_up_every = hang_up_every
+        self._poison_every = poison_every
         self._random = random.Random(seed)
         self._finish = threading.Event()
         self._abandon = threading.Event()
@@ -230,11 +232,13 @@ class AckingProducer(threading.Thread):
         return b"".join(map(self._line, numbers))
 
     def _line(self, n):
+        name = self.name.encode()
+        poison = b',"poison":1' if self._poison_every and n % self._poison_every == 0 else b""
         if self.kind == KEYED:
-            return (b'{"type":"load","source":"%s","dedupe_key":"%s-%d","data":{"n":%d,"p":"%s"}}\n'
-                    % (self.name.encode(), self.name.encode(), n, n, self._padding))
-        return (b'{"type":"load","source":"%s","data":{"n":%d,"p":"%s"}}\n'
-                % (self.name.encode(), n, self._padding))
+            return (b'{"type":"load","source":"%s","dedupe_key":"%s-%d","data":{"n":%d,"p":"%s"%s}}\n'
+                    % (name, name, n, n, self._padding, poison))
+        return (b'{"type":"load","source":"%s","data":{"n":%d,"p":"%s"%s}}\n'
+                % (name, n, self._padding, poison))
 
     # What comes back.
 

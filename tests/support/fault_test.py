@@ -7,7 +7,7 @@ import random
 import shutil
 import tempfile
 
-from support.acking_producer import KEYED, NAMED, PLAIN, AckingProducer
+from support.acking_producer import KEYED, NAMED, PLAIN, REFUSED, AckingProducer
 from support.oracle import Oracle
 from support.sluice_test import SluiceTest, say
 from support.waiting import wait_until
@@ -90,11 +90,12 @@ class FaultTest(SluiceTest):
         self.wait_quiet(daemon, timeout=timeout)
         return self.judge()
 
-    def judge(self, query=None):
-        found = Oracle(query or self.query, self.spools).check(self.producers)
-        for producer in self.producers:
+    def judge(self, query=None, producers=None):
+        producers = self.producers if producers is None else producers
+        found = Oracle(query or self.query, self.spools).check(producers)
+        for producer in producers:
             if producer.kind != PLAIN:
-                self.assertEqual(producer.acked + producer.states.count(3), producer.made,
+                self.assertEqual(producer.acked + producer.states.count(REFUSED), producer.made,
                                  producer.name)
         say(f"{found['made']:,} events, {found['acked']:,} acked, {found['rows']:,} rows, "
             f"{found['set_aside']:,} set aside")

@@ -50,6 +50,12 @@ class Pgbouncer:
     def dsn(self, dbname):
         return f"host={self.directory} port=6432 dbname={dbname} user=postgres"
 
+    def connect(self, dbname):
+        """A psycopg connection that uses the simple query protocol only, as pgbouncer's own console
+        `pgbouncer` demands; in autocommit mode."""
+        return psycopg.connect(self.dsn(dbname), autocommit=True, prepare_threshold=None,
+                               cursor_factory=psycopg.ClientCursor)
+
     def kill(self):
         self._process.kill()
         self._process.wait()

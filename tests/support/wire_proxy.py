@@ -2,7 +2,8 @@
 delivery protocol and cuts, freezes, stalls or dices the conversation at a chosen message.
 
 A fault is a callable `fault(connection, direction, kind, message)`, called for each message before it
-goes on, that returns FORWARD, DROP (the message is swallowed), or CUT (both sides are closed at once).
+goes on, that returns FORWARD, DROP (the message is swallowed), CUT (both sides are closed at once), or
+other bytes, which go on in its place.
 It may block: that holds this direction of this connection only. `direction` is "client" or "server",
 `kind` the message's type as one byte, `message` all its bytes.
 """
@@ -109,6 +110,8 @@ class Connection:
             if verdict != FORWARD:
                 self._send(target, buffer[run:at])
                 run = end
+            if isinstance(verdict, bytes):
+                self._send(target, verdict)
             if verdict == CUT:
                 self.cut()
                 raise ConnectionAbortedError
@@ -182,7 +185,7 @@ class WireProxy:
     """Listens as a Postgres server would in a directory of its own: connect with host=directory."""
 
     def __init__(self, cluster, seed=0):
-        self.upstream = os.path.join(cluster.socket_directory, f".s.PGSQL.{cluster.port}")
+        self.upstream = self._socket_of(cluster)
         self.directory = tempfile.mkdtemp(prefix="sluice-wp-", dir="/tmp")
         os.chmod(self.directory, 0o755)
         self.random = random.Random(seed)
@@ -211,6 +214,15 @@ class WireProxy:
                 connection = Connection(self, client, self._opened)
                 self._connections.add(connection)
             threading.Thread(target=connection.run, daemon=True).start()
+
+    @staticmethod
+    def _socket_of(cluster):
+        return os.path.join(cluster.socket_directory, f".s.PGSQL.{cluster.port}")
+
+    def switch_to(self, cluster):
+        """From now on connections lead to another cluster; those that are open are cut."""
+        self.upstream = self._socket_of(cluster)
+        self.cut_all()
 
     def dsn(self, dbname="postgres", user="postgres"):
         return f"host={self.directory} port=5432 dbname={dbname} user={user}"
@@ -317,6 +329,18 @@ class FreezeCommitAnswer(_CountedFault):
             self._thawed.wait()
             return CUT
         return FORWARD
+
+
+class RollbackForCommit(_CountedFault):
+    """The message that ends a batch says ROLLBACK where it said COMMIT: the server's answer is a
+    success, and its tag is the truth."""
+
+    def __call__(self, connection, direction, kind, message):
+        hit = direction == "client" and kind == b"Q" and connection.phase == "commit"
+        if not hit or not self._strikes():
+            return FORWARD
+        sql = message[5:].replace(b"COMMIT", b"ROLLBACK")
+        return b"Q" + struct.pack("!I", 4 + len(sql)) + sql
 
 
 class CutInCopy(_CountedFault):
