@@ -10,6 +10,7 @@
 #include "spool/memory_spool.hpp"
 #include "tests/unit/event_fixture.hpp"
 #include "tests/unit/fake_database.hpp"
+#include "tests/unit/lane_fixture.hpp"
 
 using namespace sluice::sink;
 using namespace sluice::tests;
@@ -21,68 +22,8 @@ using sluice::spool::ReadResult;
 using sluice::spool::SegmentToDeliver;
 using sluice::spool::SpoolReader;
 using sluice::spool::Uuid;
-using Numbers = std::vector<std::uint64_t>;
 
 namespace {
-
-const Route kRoute{.table = "events", .columns = {{"id", Source::id}}};
-
-class RecordingReporter final : public LaneReporter {
- public:
-  void state_changed(std::size_t, LaneState state) override { states.push_back(state); }
-  void failed(std::size_t, std::string_view step, const Failure& failure,
-              std::chrono::milliseconds delay) override {
-    failures.push_back({std::string(step), failure, delay});
-  }
-  void held(std::size_t, std::string_view step, const Failure& failure,
-            std::chrono::milliseconds delay) override {
-    holds.push_back({std::string(step), failure, delay});
-  }
-  void recovered(std::size_t) override { ++recoveries; }
-  void batch_committed(std::size_t, const CommittedBatch& batch) override {
-    events_committed += batch.events;
-    for (const CommittedGroup& group : batch.groups) events_in_groups += group.events;
-  }
-  void commit_unknown(std::size_t) override { ++unknowns; }
-  void unknown_was_committed(std::size_t, std::uint64_t events) override {
-    events_committed += events;
-    events_in_groups += events;
-  }
-  void found_committed(std::size_t, std::uint64_t events) override { events_found += events; }
-  void row_set_aside(std::size_t, const Position& position, const Failure& failure) override {
-    rows_set_aside.push_back({position, failure});
-  }
-  void set_aside_committed(std::size_t, std::uint64_t events) override {
-    events_set_aside += events;
-  }
-  void segment_forgotten(std::size_t, const Uuid&, std::uint64_t events) override {
-    events_forgotten += events;
-  }
-  void commits_lost(std::size_t, const Position&, std::uint64_t events, bool resent) override {
-    (resent ? events_resent : events_lost) += events;
-    ++regresses;
-  }
-
-  struct Trouble {
-    std::string step;
-    Failure failure;
-    std::chrono::milliseconds delay;
-  };
-  std::vector<LaneState> states;
-  std::vector<Trouble> failures;
-  std::vector<Trouble> holds;
-  int recoveries = 0;
-  int unknowns = 0;
-  std::uint64_t events_committed = 0;
-  std::uint64_t events_in_groups = 0;
-  std::uint64_t events_resent = 0;
-  std::uint64_t events_lost = 0;
-  std::uint64_t events_found = 0;
-  std::uint64_t events_set_aside = 0;
-  std::uint64_t events_forgotten = 0;
-  std::vector<std::pair<Position, Failure>> rows_set_aside;
-  int regresses = 0;
-};
 
 // A reader that keeps what is released, as a spool does that can send again after a failover.
 class RetainingReader final : public SpoolReader {
@@ -173,28 +114,9 @@ class Bench {
   std::vector<std::unique_ptr<Lane>> lanes_;
 };
 
-Numbers numbers_upto(std::uint64_t end) {
-  Numbers numbers(end);
-  std::iota(numbers.begin(), numbers.end(), 0);
-  return numbers;
-}
-
 bool was_held(const RecordingReporter& reporter) {
   return std::count(reporter.states.begin(), reporter.states.end(), LaneState::held) > 0;
 }
-
-// A fate that falls on the n-th start of a step and never again.
-std::function<Fate(Step)> nth_time(Step step, int n, Fate fate) {
-  return [=, times = 0](Step started) mutable {
-    return started == step && ++times == n ? fate : Fate::fine;
-  };
-}
-
-constexpr Step kSteps[] = {Step::connect, Step::describe, Step::resolve, Step::copy,
-                           Step::rows,    Step::finish,   Step::commit};
-constexpr Fate kFates[] = {Fate::slow,      Fate::refused,    Fate::cut,
-                           Fate::cut_after, Fate::frozen,     Fate::frozen_after,
-                           Fate::late,      Fate::on_the_way, Fate::warned};
 
 }  // namespace
 

@@ -1,0 +1,43 @@
+// One line of an aside file: a record as a JSON object, and what is read back of it.
+//
+//   {"crc32c":"xxxxxxxx","state":"dead","segment":"…","index":N,"time":"…Z","uid":N|null,
+//    "table":"…","sqlstate":"…","message":"…","column":"…","line":"…"}\n
+//
+// The fields stand in this order and without spaces, so that who reads it back needs no JSON parser
+// and only the line's head. The checksum is of all that follows its own value's quote, up to the
+// newline. `line` is the producer's, byte for byte once the escapes are undone; bytes that are no
+// UTF-8 stay as they are.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "spool/aside.hpp"
+
+namespace sluice::spool {
+
+// {"crc32c":"xxxxxxxx"
+inline constexpr std::size_t kAsideChecksumBytes = 20;
+// The producer's line begins before this, unless the server's message is a very long one.
+inline constexpr std::size_t kAsideHeadBytes = 8 * 1024;
+
+[[nodiscard]] std::string aside_line(const AsideRecord& record);
+
+// The checksum that the line carries; none if its first bytes are not those of a record.
+[[nodiscard]] std::optional<std::uint32_t> aside_checksum(std::string_view head);
+
+struct AsideHead {
+  Uuid segment;
+  std::uint64_t index = 0;
+  std::string sqlstate;
+  std::string message;
+  std::string column;
+};
+// From a line's first bytes. None if they are not those of a record; the texts stay empty where
+// they are cut off.
+[[nodiscard]] std::optional<AsideHead> aside_head(std::string_view head);
+
+}  // namespace sluice::spool

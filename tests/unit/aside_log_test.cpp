@@ -1,0 +1,231 @@
+// Set-aside records in their files, on a disk that forgets what was not synced.
+#include "spool/aside_log.hpp"
+
+#include <catch2/catch.hpp>
+
+#include "spool/aside_line.hpp"
+#include "tests/support/fake_disk.hpp"
+
+using namespace sluice::spool;
+using sluice::tests::FakeDisk;
+
+namespace {
+
+const Uuid kSegment = Uuid::parse("01234567-89ab-cdef-0123-456789abcdef").value();
+const Uuid kOther = Uuid::parse("11234567-89ab-cdef-0123-456789abcdef").value();
+
+AsideRecord record_of(std::uint64_t index, std::string_view line = R"({"n":1})") {
+  return {AsideState::dead, kSegment, index, 1'767'225'600'123'456, 1000, "events", "23514",
+          "no \"way\"",     "n",      line};
+}
+
+std::string text_of(const FakeDisk& disk, const std::string& name) {
+  const auto bytes = disk.content(name);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+std::vector<std::uint64_t> indexes(AsideLog& log, const Position& from) {
+  std::vector<std::uint64_t> found;
+  const auto entries = log.records_from(from);
+  for (const AsideEntry& entry : entries.value()) found.push_back(entry.index);
+  return found;
+}
+
+using Indexes = std::vector<std::uint64_t>;
+
+}  // namespace
+
+TEST_CASE("aside log: a record is one line of JSON with all there is to know") {
+  FakeDisk disk;
+  AsideLog log({}, disk);
+  REQUIRE(log.append(record_of(7, "{\"a\":\"\x01\t\\n\x7f\xC3\xA9\"}")));
+  const std::string text = text_of(disk, "aside/dead-1.ndjson");
+  const std::string rest =
+      R"(,"state":"dead","segment":"01234567-89ab-cdef-0123-456789abcdef","index":7,)"
+      R"("time":"2026-01-01T00:00:00.123456Z","uid":1000,"table":"events","sqlstate":"23514",)"
+      R"("message":"no \"way\"","column":"n",)"
+      R"("line":"{\"a\":\"\u0001\u0009\\n\u007f)"
+      "\xC3\xA9"
+      R"(\"}"})"
+      "\n";
+  CHECK(text.substr(0, 11) == R"({"crc32c":")");
+  CHECK(text.substr(kAsideChecksumBytes) == rest);
+}
+
+TEST_CASE("aside log: a producer without a uid has null") {
+  AsideRecord record = record_of(0);
+  record.uid = kNoUid;
+  CHECK(aside_line(record).find(R"("uid":null,)") != std::string::npos);
+}
+
+TEST_CASE("aside log: what was appended survives a power cut") {
+  FakeDisk disk;
+  {
+    AsideLog log({}, disk);
+    REQUIRE(log.append(record_of(3)));
+    REQUIRE(log.append(record_of(5)));
+  }
+  disk.power_cut();
+  disk.restart();
+  AsideLog log({}, disk);
+  CHECK(indexes(log, {kSegment, 0}) == Indexes{3, 5});
+  CHECK(indexes(log, {kSegment, 4}) == Indexes{5});
+  CHECK(indexes(log, {kOther, 0}).empty());
+}
+
+TEST_CASE("aside log: an earlier run's record is told with its reason, and as not yet durable") {
+  FakeDisk disk;
+  {
+    AsideLog log({}, disk);
+    REQUIRE(log.append(record_of(3)));
+    CHECK(log.records_from({kSegment, 0}).value().at(0).durable);
+  }
+  AsideLog log({}, disk);
+  const auto entries = log.records_from({kSegment, 0}).value();
+  REQUIRE(entries.size() == 1);
+  CHECK_FALSE(entries[0].durable);
+  CHECK(entries[0].sqlstate == "23514");
+  CHECK(entries[0].message == "no \"way\"");
+  CHECK(entries[0].column == "n");
+
+  REQUIRE(log.append(record_of(3)));  // into a file of this run's own
+  CHECK(log.records_from({kSegment, 0}).value().at(0).durable);
+  CHECK(text_of(disk, "aside/dead-1.ndjson") == text_of(disk, "aside/dead-2.ndjson"));
+}
+
+TEST_CASE("aside log: lines that a crash cut off or garbled are no records") {
+  const std::string whole = aside_line(record_of(1)) + aside_line(record_of(2));
+  const auto records_of = [](const std::string& content) {
+    FakeDisk disk;
+    (void)disk.make_directory("aside");
+    disk.set_content("aside/dead-4.ndjson", std::as_bytes(std::span(content)));
+    AsideLog log({}, disk);
+    return indexes(log, {kSegment, 0});
+  };
+  REQUIRE(records_of(whole) == Indexes{1, 2});
+  const std::size_t first_end = whole.find('\n') + 1;
+  for (std::size_t cut = 0; cut < whole.size(); ++cut) {
+    CAPTURE(cut);
+    CHECK(records_of(whole.substr(0, cut)) == (cut >= first_end ? Indexes{1} : Indexes{}));
+  }
+  for (std::size_t at = 0; at < first_end; ++at) {
+    std::string garbled = whole;
+    garbled[at] = static_cast<char>(garbled[at] ^ 0x41);
+    CAPTURE(at);
+    const Indexes found = records_of(garbled);
+    // The newline that holds the two apart takes both with it.
+    CHECK((found == Indexes{2} || (at == first_end - 1 && found.empty())));
+  }
+}
+
+TEST_CASE("aside log: long lines are found again, whole") {
+  FakeDisk disk;
+  const std::string line(700'000, 'x');
+  {
+    AsideLog log({}, disk);
+    REQUIRE(log.append(record_of(1, line)));
+    REQUIRE(log.append(record_of(2, line)));
+    REQUIRE(log.append(record_of(3)));
+  }
+  AsideLog log({}, disk);
+  CHECK(indexes(log, {kSegment, 0}) == Indexes{1, 2, 3});
+}
+
+TEST_CASE("aside log: a failed sync poisons the file, and the record goes to another") {
+  FakeDisk disk;
+  AsideLog log({}, disk);
+  REQUIRE(log.append(record_of(1)));
+  int syncs = 0;
+  disk.fault = [&](FakeDisk::Call call, const std::string&) {
+    const bool fails = call == FakeDisk::Call::sync && ++syncs == 1;
+    return fails ? std::make_error_code(std::errc::io_error) : std::error_code();
+  };
+  REQUIRE(log.append(record_of(2)));
+  REQUIRE(log.append(record_of(3)));
+  disk.power_cut();
+  disk.restart();
+  AsideLog after({}, disk);
+  CHECK(indexes(after, {kSegment, 0}) == Indexes{1, 2, 3});
+  // Nothing came behind the failed sync in the first file.
+  CHECK(text_of(disk, "aside/dead-2.ndjson") ==
+        aside_line(record_of(2)) + aside_line(record_of(3)));
+}
+
+TEST_CASE("aside log: what the disk does not take is refused, and taken later") {
+  FakeDisk disk;
+  AsideLog log({}, disk);
+  REQUIRE(log.append(record_of(1)));
+  bool full = true;
+  disk.fault = [&](FakeDisk::Call call, const std::string&) {
+    const bool fails = full && call == FakeDisk::Call::write;
+    return fails ? std::make_error_code(std::errc::no_space_on_device) : std::error_code();
+  };
+  CHECK_FALSE(log.append(record_of(2)));
+  CHECK_FALSE(log.append(record_of(2)));
+  full = false;
+  REQUIRE(log.append(record_of(2)));
+  CHECK(text_of(disk, "aside/dead-1.ndjson") ==
+        aside_line(record_of(1)) + aside_line(record_of(2)));
+}
+
+TEST_CASE("aside log: any call that fails is refused or made good, and never half") {
+  for (int failing = 1; failing < 30; ++failing) {
+    CAPTURE(failing);
+    FakeDisk disk(static_cast<std::uint64_t>(failing));
+    int calls = 0;
+    disk.fault = [&](FakeDisk::Call, const std::string&) {
+      return ++calls == failing ? std::make_error_code(std::errc::io_error) : std::error_code();
+    };
+    Indexes taken;
+    {
+      AsideLog log({}, disk);
+      for (std::uint64_t index = 0; index < 4; ++index) {
+        if (log.append(record_of(index)) || log.append(record_of(index))) taken.push_back(index);
+      }
+    }
+    CHECK(taken == Indexes{0, 1, 2, 3});
+    disk.fault = {};
+    disk.power_cut();
+    disk.restart();
+    AsideLog after({}, disk);
+    CHECK(indexes(after, {kSegment, 0}) == taken);
+  }
+}
+
+TEST_CASE("aside log: at its cap it takes no more") {
+  FakeDisk disk;
+  const std::size_t bytes = aside_line(record_of(1)).size();
+  AsideLog log({.bytes_max = 2 * bytes}, disk);
+  CHECK(log.append(record_of(1)));
+  CHECK(log.append(record_of(2)));
+  CHECK_FALSE(log.append(record_of(3)));
+  AsideLog after({.bytes_max = 2 * bytes}, disk);
+  CHECK_FALSE(after.append(record_of(3)));
+  AsideLog larger({.bytes_max = 4 * bytes}, disk);
+  CHECK(larger.append(record_of(3)));
+}
+
+TEST_CASE("aside log: without sync it syncs nothing") {
+  FakeDisk disk;
+  int syncs = 0;
+  disk.fault = [&](FakeDisk::Call call, const std::string&) {
+    syncs += call == FakeDisk::Call::sync || call == FakeDisk::Call::sync_directory;
+    return std::error_code();
+  };
+  AsideLog log({.sync = false}, disk);
+  CHECK(log.append(record_of(1)));
+  CHECK(syncs == 0);
+}
+
+TEST_CASE("aside log: other files in its directory are left alone") {
+  FakeDisk disk;
+  (void)disk.make_directory("aside");
+  const std::string text = aside_line(record_of(9));
+  for (const char* name : {"aside/dead-.ndjson", "aside/dead-x.ndjson", "aside/held-1.ndjson"}) {
+    disk.set_content(name, std::as_bytes(std::span(text)));
+  }
+  AsideLog log({}, disk);
+  CHECK(indexes(log, {kSegment, 0}).empty());
+  REQUIRE(log.append(record_of(1)));
+  CHECK(text_of(disk, "aside/held-1.ndjson") == text);
+}

@@ -1,0 +1,348 @@
+// Rows that are refused for themselves: they cost themselves only.
+#include <catch2/catch.hpp>
+#include <random>
+
+#include "sink/lane.hpp"
+#include "tests/unit/lane_fixture.hpp"
+
+using namespace sluice::sink;
+using namespace sluice::tests;
+using namespace std::chrono_literals;
+using sluice::spool::Position;
+
+namespace {
+
+const Route kRouteWithUid{.table = "events", .columns = {{"id", Source::id}, {"uid", Source::uid}}};
+
+class Bench {
+ public:
+  explicit Bench(LaneOptions options = {}, Route route = kRoute)
+      : options_(std::move(options)), route_(std::move(route)) {
+    options_.aside = &aside;
+    restart();
+  }
+  void restart() {
+    aside.restart();
+    lane_ = {};
+    database_ = std::make_unique<FakeDatabase>(server);
+    lane_ = std::make_unique<Lane>(options_, route_, reader, *database_, breaker_, reporter);
+  }
+  // False: the lane waits for nothing but I/O and new events.
+  bool turn() {
+    const Lane::Wait wait = lane_->turn(now);
+    if (wait.until) now = std::max(now, *wait.until);
+    return wait.until.has_value();
+  }
+  void pass(Clock::duration time) {
+    for (const auto end = now + time; now < end;) {
+      if (!turn()) now = end;
+    }
+  }
+  void run(int turns) {
+    for (int i = 0; i < turns; ++i) turn();
+  }
+  [[nodiscard]] bool drain(int turns_max = 100'000) {
+    for (int i = 0; i < turns_max && reader.events_held() != 0; ++i) turn();
+    return reader.events_held() == 0;
+  }
+  // The indexes that have a record below their segment's watermark, each once.
+  Numbers valid_records() {
+    Numbers indexes;
+    for (const FakeAside::Record& record : aside.records) {
+      const std::uint64_t* const upto = server.watermarks.find(record.position.segment);
+      if (upto != nullptr && record.position.index < *upto) {
+        indexes.push_back(record.position.index);
+      }
+    }
+    std::sort(indexes.begin(), indexes.end());
+    indexes.erase(std::unique(indexes.begin(), indexes.end()), indexes.end());
+    return indexes;
+  }
+  Numbers all_but(std::uint64_t end, const Numbers& refused) {
+    Numbers numbers = numbers_upto(end);
+    std::erase_if(numbers, [&](std::uint64_t number) {
+      return std::binary_search(refused.begin(), refused.end(), number);
+    });
+    return numbers;
+  }
+
+  KeepingReader reader;
+  FakeAside aside;
+  FakeServer server;
+  RecordingReporter reporter;
+  Clock::time_point now{1h};
+
+ private:
+  LaneOptions options_;
+  const Route route_;
+  Breaker breaker_;
+  std::unique_ptr<FakeDatabase> database_;
+  std::unique_ptr<Lane> lane_;
+};
+
+const Numbers kFirst = {0};
+const Numbers kLast = {39};
+const Numbers kEachSeventh = {6, 13, 20, 27, 34};
+const Numbers kNeighbours = {7, 8, 9};
+
+}  // namespace
+
+TEST_CASE("lane: refused rows are set aside with the reason, and only they") {
+  const Numbers all = numbers_upto(40);
+  const Numbers refused =
+      *GENERATE_REF(values({&kFirst, &kLast, &kEachSeventh, &kNeighbours, &all}));
+  Bench bench;
+  bench.server.refused_rows = refused;
+  bench.reader.add(0, 40);
+  const auto began = bench.now;
+  REQUIRE(bench.drain());
+  CHECK(bench.server.table == bench.all_but(40, refused));
+  CHECK(bench.valid_records() == refused);
+  CHECK(bench.aside.records.size() == refused.size());
+  CHECK(bench.reporter.rows_set_aside.size() == refused.size());
+  CHECK(bench.reporter.events_set_aside == refused.size());
+  CHECK(bench.reporter.events_committed == 40 - refused.size());
+  CHECK(bench.aside.records[0].sqlstate == "23514");
+  CHECK(bench.aside.records[0].line == "{\"n\":" + std::to_string(refused[0]) + "}");
+  CHECK(bench.server.watermarks[bench.reader.at(0).id] == 40);
+  CHECK(bench.reporter.holds.empty());
+  CHECK(bench.reporter.failures.empty());
+  CHECK(bench.now - began < 1s);
+}
+
+TEST_CASE("lane: after a refused row the batches grow back") {
+  Bench bench;
+  bench.server.refused_rows = {3};
+  bench.reader.add(0, 200);
+  REQUIRE(bench.drain());
+  const Numbers& batches = bench.server.batches;
+  CHECK(std::find(batches.begin(), batches.end(), 64) != batches.end());
+}
+
+TEST_CASE("lane: refused rows and any fate of any step leave each event in one place") {
+  for (const Step step : kSteps) {
+    for (const Fate fate : kFates) {
+      for (const int nth : {1, 2, 4, 7}) {
+        LaneOptions options;
+        options.batch_rows_max = 6;
+        Bench bench(options);
+        bench.server.refused_rows = {2, 3, 9};
+        bench.server.fate = nth_time(step, nth, fate);
+        bench.reader.add(0, 12);
+        CAPTURE(static_cast<int>(step), static_cast<int>(fate), nth);
+        REQUIRE(bench.drain());
+        CHECK(bench.server.table == bench.all_but(12, {2, 3, 9}));
+        CHECK(bench.valid_records() == Numbers{2, 3, 9});
+        CHECK(bench.aside.records.size() == 3);
+        CHECK(bench.reporter.events_committed == 9);
+        CHECK(bench.reporter.events_set_aside == 3);
+      }
+    }
+  }
+}
+
+TEST_CASE("lane: the watermark passes a refused row only once its record is durable") {
+  Bench bench;
+  bench.server.refused_rows = {2};
+  bench.reader.add(0, 5);
+  bench.aside.reading_fails = [] { return true; };
+  bench.run(200);
+  CHECK(bench.reporter.states.back() == LaneState::held);
+  CHECK(bench.server.table.empty());
+
+  bench.aside.reading_fails = [] { return false; };
+  bench.aside.append_fails = [] { return true; };
+  bench.run(200);
+  CHECK(bench.reporter.states.back() == LaneState::held);
+  CHECK(bench.server.watermarks[bench.reader.at(0).id] == 2);
+  CHECK(bench.server.table == Numbers{0, 1});
+  CHECK(bench.aside.records.empty());
+
+  bench.aside.append_fails = [] { return false; };
+  REQUIRE(bench.drain());
+  CHECK(bench.server.table == Numbers{0, 1, 3, 4});
+  CHECK(bench.valid_records() == Numbers{2});
+}
+
+TEST_CASE("lane: a row whose record could not be written is not sent again") {
+  Bench bench;
+  bench.server.refused_rows = {0};
+  bench.reader.add(0, 1);
+  bench.aside.append_fails = [] { return true; };
+  bench.run(50);
+  // Bytes of the record may be in the file: now the row must not get into the table as well.
+  bench.server.refused_rows = {};
+  bench.aside.append_fails = [] { return false; };
+  REQUIRE(bench.drain());
+  CHECK(bench.server.table.empty());
+  CHECK(bench.valid_records() == Numbers{0});
+}
+
+TEST_CASE("lane: a thousand refused with none passed is a changed table: it holds") {
+  const bool by_encoder = GENERATE(true, false);
+  Bench bench({}, by_encoder ? kRouteWithUid : kRoute);
+  bench.server.columns = {{"id", "uuid", ColumnType::uuid}, {"uid", "int2", ColumnType::int2}};
+  bench.reader.uid = by_encoder ? 70'000 : 7;
+  if (!by_encoder) bench.server.refused_rows = numbers_upto(3'000);
+  bench.reader.add(0, 3'000);
+  for (int i = 0; i < 100'000 && bench.reporter.holds.size() < 5; ++i) bench.turn();
+  REQUIRE(bench.reporter.holds.size() == 5);
+  CHECK(bench.aside.records.size() == 1'000);
+  CHECK(bench.server.table.empty());
+
+  bench.server.refused_rows = {};
+  bench.server.columns = {{"id", "uuid", ColumnType::uuid}, {"uid", "int8", ColumnType::int8}};
+  REQUIRE(bench.drain());
+  CHECK(bench.server.table.size() == 2'000);
+  CHECK(bench.valid_records() == numbers_upto(1'000));
+}
+
+TEST_CASE("lane: rows that pass between the refused ones keep the brake open") {
+  Bench bench;
+  for (std::uint64_t number = 0; number < 2'400; number += 2) {
+    bench.server.refused_rows.push_back(number);
+  }
+  bench.reader.add(0, 2'400);
+  REQUIRE(bench.drain(1'000'000));
+  CHECK(bench.reporter.holds.empty());
+  CHECK(bench.aside.records.size() == 1'200);
+  CHECK(bench.server.table.size() == 1'200);
+}
+
+TEST_CASE("lane: a record above the watermark is void, but its row is not sent a second time") {
+  Bench bench;
+  bench.server.refused_rows = {2};
+  bench.reader.add(0, 5);
+  // The process ends between the record and the commit.
+  while (bench.aside.records.empty()) bench.turn();
+  REQUIRE(bench.server.watermarks[bench.reader.at(0).id] == 2);
+  CHECK(bench.valid_records().empty());
+  bench.reader.restart();
+  bench.restart();
+  // Now the table would take it: with the record that the watermark then passes it would be twice.
+  bench.server.refused_rows = {};
+  REQUIRE(bench.drain());
+  CHECK(bench.server.table == Numbers{0, 1, 3, 4});
+  CHECK(bench.valid_records() == Numbers{2});
+  // The first may not have been synced: it was written again.
+  CHECK(bench.aside.records.size() == 2);
+  CHECK(bench.aside.records[1].sqlstate == "23514");
+}
+
+TEST_CASE("lane: a failover that takes back a refused row's commit leaves one record") {
+  LaneOptions options;
+  options.batch_rows_max = 2;
+  Bench bench(options);
+  bench.server.refused_rows = {2};
+  bench.reader.add(0, 8);
+  bench.reader.open();
+  REQUIRE(bench.drain());
+  bench.run(5);
+  bench.server.fail_over(4);
+  REQUIRE(bench.server.table.size() < 7);
+  for (int i = 0; i < 200; ++i) bench.turn();
+  REQUIRE(bench.drain());
+  CHECK(bench.server.table == Numbers{0, 1, 3, 4, 5, 6, 7});
+  CHECK(bench.aside.records.size() == 1);
+  CHECK(bench.valid_records() == Numbers{2});
+  // The books: what went again is counted again.
+  CHECK(bench.reporter.events_committed + bench.reporter.events_set_aside ==
+        8 + bench.reporter.events_resent);
+}
+
+TEST_CASE("lane: a taken key where only the watermark was lost holds, and sets nothing aside") {
+  Bench bench;
+  bench.reader.add(0, 6);
+  bench.reader.open();
+  REQUIRE(bench.drain());
+  bench.run(5);
+  // Somebody emptied the watermark table: the rows are there.
+  bench.server.watermarks.clear();
+  bench.server.refusal.sqlstate = "23505";
+  bench.server.fate = [](Step step) { return step == Step::finish ? Fate::refused : Fate::fine; };
+  bench.run(300);
+  CHECK(bench.reporter.states.back() == LaneState::held);
+  CHECK(bench.aside.records.empty());
+}
+
+TEST_CASE("lane: an error of the whole table sets nothing aside") {
+  const char* const sqlstate = GENERATE("42703", "42P01", "42501", "0A000", "28000");
+  Bench bench;
+  bench.server.refusal.sqlstate = sqlstate;
+  bench.server.fate = [](Step step) { return step == Step::finish ? Fate::refused : Fate::fine; };
+  bench.reader.add(0, 3);
+  bench.run(200);
+  CHECK(bench.aside.records.empty());
+  CHECK(bench.reporter.states.back() == LaneState::held);
+  bench.server.fate = [](Step) { return Fate::fine; };
+  REQUIRE(bench.drain());
+  CHECK(bench.server.table == numbers_upto(3));
+}
+
+TEST_CASE("lane: random histories with refused rows, restarts and failovers balance") {
+  const std::uint64_t seed = std::random_device{}();
+  CAPTURE(seed);
+  for (std::uint64_t history = 0; history < 2'000; ++history) {
+    CAPTURE(history);
+    std::mt19937_64 random(seed + history);
+    LaneOptions options;
+    options.batch_rows_max = 1 + random() % 6;
+    Bench bench(options);
+    bench.server.behind_pooler = random() % 2 == 0;
+    bench.server.zombie_commits = [&] { return random() % 2 == 0; };
+    bool calm = false;
+    bench.server.fate = [&](Step) {
+      constexpr const char* kStates[] = {"40001", "53300", "57P01", "42P01"};
+      bench.server.refusal.sqlstate = kStates[random() % std::size(kStates)];
+      return calm || random() % 10 != 0 ? Fate::fine : kFates[random() % std::size(kFates)];
+    };
+    bench.aside.append_fails = [&] { return !calm && random() % 8 == 0; };
+    bench.aside.reading_fails = bench.aside.append_fails;
+    std::uint64_t events = 0;
+    Numbers refused;
+    std::vector<Position> positions;  // by number
+    const auto append = [&](std::uint64_t count) {
+      auto& segment = bench.reader.open();
+      for (std::uint64_t i = 0; i < count; ++i) {
+        if (random() % 4 == 0) refused.push_back(events + i);
+        positions.push_back({segment.id, i});
+      }
+      bench.reader.append(events, count);
+      segment.closed = true;
+      events += count;
+      bench.server.refused_rows = refused;
+    };
+    append(3);
+    for (int i = 0; i < 120; ++i) {
+      const auto letter = random() % 24;
+      if (letter == 0) append(1 + random() % 12);
+      if (letter == 1) bench.server.fail_over(random() % 4);
+      if (letter == 2) {
+        bench.reader.restart();
+        bench.restart();
+      }
+      bench.turn();
+    }
+    calm = true;
+    bench.reader.open();
+    if (!bench.drain()) FAIL("not drained");
+    bench.pass(12s);
+    if (!bench.drain()) FAIL("not drained after the last failover");
+
+    Numbers table = bench.server.table;
+    std::sort(table.begin(), table.end());
+    if (table != bench.all_but(events, refused)) FAIL("the table has not each good row once");
+    for (const std::uint64_t number : refused) {
+      const bool is_recorded =
+          std::any_of(bench.aside.records.begin(), bench.aside.records.end(),
+                      [&](const auto& record) { return record.position == positions[number]; });
+      if (!is_recorded) FAIL("a refused row has no record");
+    }
+    for (const auto& record : bench.aside.records) {
+      const auto number = static_cast<std::uint64_t>(
+          std::find(positions.begin(), positions.end(), record.position) - positions.begin());
+      if (!std::binary_search(refused.begin(), refused.end(), number))
+        FAIL("a good row is recorded");
+    }
+  }
+}
