@@ -17,7 +17,7 @@ constexpr std::uint64_t kProducerBytes = 128;
 
 std::vector<MemoryShare> memory_budget(const Settings& settings) {
   std::vector<MemoryShare> shares = {
-      {"events that Postgres does not have yet (ingest.queue_bytes_max)",
+      {"events on their way to the spool or to Postgres (ingest.queue_bytes_max)",
        settings.ingest.queue_bytes_max},
       // One line may always grow to its end, whatever the others hold.
       {"lines not yet ended (8MiB and one ingest.line_bytes_max)",

@@ -44,11 +44,12 @@ const std::array kTable = {
             [](Settings& s) -> std::uint64_t& { return s.ingest.line_bytes_max; },
             "Longest line; a longer one is refused, and its connection lives on.", kKiB,
             kLineBytesCap},
-    Setting{"ingest", "queue_bytes_max", Kind::size, "16MiB",
-            [](Settings& s) -> std::uint64_t& { return s.ingest.queue_bytes_max; },
-            "Memory for events that Postgres does not have yet. When it is used up the sockets are "
-            "not read, and producers wait.",
-            kMiB, 64 * kGiB},
+    Setting{
+        "ingest", "queue_bytes_max", Kind::size, "16MiB",
+        [](Settings& s) -> std::uint64_t& { return s.ingest.queue_bytes_max; },
+        "Memory for events on their way to the spool, or to Postgres where there is no spool on "
+        "disk. When it is used up the sockets are not read, and producers wait.",
+        kMiB, 64 * kGiB},
     Setting{"ingest", "connections_max", Kind::whole, "1024",
             [](Settings& s) -> std::uint64_t& { return s.ingest.connections_max; },
             "Connections served at once; further ones wait to be accepted.", 1, 1'000'000},
@@ -199,7 +200,9 @@ const std::array kTable = {
             "Schema of sluice's own tables (watermark)."},
     Setting{"postgres", "drain_timeout", Kind::duration, "10s",
             [](Settings& s) -> std::chrono::milliseconds& { return s.postgres.drain_timeout; },
-            "How long SIGTERM waits until Postgres has everything that was taken.", 0, kHour},
+            "How long SIGTERM waits until Postgres has everything that was taken. What it has not "
+            "then stays in the spool, or is lost where there is no spool on disk.",
+            0, kHour},
 
     Setting{"metrics", "listen", Kind::text, "127.0.0.1:9464",
             [](Settings& s) -> std::string& { return s.metrics.listen; },

@@ -136,11 +136,45 @@ class Check(SluiceTest):
             with open(plain) as file:
                 self.assertEqual(file.read(), "precious")
 
+    def test_the_spools_disk_is_tried_and_nothing_is_left_there(self):
+        directory = tempfile.mkdtemp(prefix="sluice-c-", dir="/tmp")
+        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
+        code, told = self.check(self.dsn(), spool_dir=directory)
+        self.assertEqual(code, 0, told)
+        self.assertIn('durability "power"', told)
+        self.assertRegex(told, r"syncs 4 KiB in [\d.]+ ms \(median\), [\d.]+ ms \(p99\)")
+        self.assertRegex(told, r"about \d+ acks a second")
+        self.assertEqual(os.listdir(directory), [])
+        code, told = self.check(self.dsn(), spool_durability="process")
+        self.assertEqual(code, 0, told)
+        self.assertIn("not the loss of power", told)
+        code, told = self.check(self.dsn(), spool_durability="memory")
+        self.assertEqual(code, 0, told)
+        self.assertNotIn("syncs", told)
+
+    def test_a_spool_that_will_not_do_is_found(self):
+        with tempfile.NamedTemporaryFile() as plain:
+            for spool_dir, needle in (("/tmp/no-such-directory/spool", "cannot write"),
+                                      (plain.name, "is not a directory")):
+                with self.subTest(spool_dir):
+                    code, told = self.check(self.dsn(), spool_dir=spool_dir)
+                    self.assertEqual(code, 78, told)
+                    self.assertIn(needle, told)
+
+    def test_a_spool_in_memory_or_larger_than_the_disk_is_noted(self):
+        code, told = self.check(self.dsn(), spool_dir="/dev/shm", spool_bytes_max="1000TiB")
+        self.assertEqual(code, 0, told)
+        self.assertIn("survives no reboot", told)
+        self.assertIn("lower spool.bytes_max", told)
+
     def test_a_running_daemon_is_no_fault(self):
         daemon = self.start_daemon()
         found, told = self.check(self.dsn(), ingest_socket=daemon.socket_path,
+                                 spool_dir=daemon.spool_dir,
                                  metrics_listen=f"127.0.0.1:{daemon.metrics_port}")
         self.assertEqual(found, 0, told)
+        self.assertIn("a daemon is running on it", told)
+        self.ship(daemon, {"n": 1})
 
     def test_a_connection_string_that_is_none_is_found_and_not_repeated(self):
         for dsn in ("host=/tmp hunter2", "host=/tmp hunter2=x", "postgres://u:hunter2@[::1/db"):
@@ -207,6 +241,7 @@ class Dev(unittest.TestCase):
         process.send_signal(signal.SIGINT)
         self.assertEqual(process.wait(60), 0)
 
+        self.assertTrue(os.path.isdir(os.path.join(self.directory, "dev", "spool")))
         process, told = self.start()
         self.assertIn("first.seen", self.rows(told))
         process.terminate()
