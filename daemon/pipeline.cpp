@@ -73,7 +73,8 @@ ingest::OnFull on_full_of(const std::string& word) {
   return word == "drop" ? ingest::OnFull::drop : ingest::OnFull::wait;
 }
 
-sink::LaneOptions lane_options(const config::Settings& settings, std::size_t index) {
+sink::LaneOptions lane_options(const config::Settings& settings, std::size_t index,
+                               spool::AsideWriter* aside) {
   sink::LaneOptions options;
   options.index = index;
   options.batch_rows_max = settings.postgres.batch_rows_max;
@@ -81,6 +82,13 @@ sink::LaneOptions lane_options(const config::Settings& settings, std::size_t ind
   options.batch_delay = settings.postgres.batch_delay;
   options.seed = random_seed();
   options.unix_now_us = unix_now_us;
+  options.aside = aside;
+  return options;
+}
+
+spool::AsideLogOptions aside_options(const config::Settings& settings) {
+  spool::AsideLogOptions options;
+  options.sync = settings.spool.durability == "power";
   return options;
 }
 
@@ -109,11 +117,11 @@ void name_this_thread(const char* name) {
 
 struct Pipeline::LaneParts {
   LaneParts(const config::Settings& settings, std::size_t index, spool::SpoolReader& reader,
-            sink::Breaker& breaker, sink::LaneReporter& reporter)
+            spool::AsideWriter* aside, sink::Breaker& breaker, sink::LaneReporter& reporter)
       : database({settings.postgres.dsn, settings.postgres.schema, sink::agent_log_route().table,
                   host_name()}),
-        lane(lane_options(settings, index), sink::agent_log_route(), reader, database, breaker,
-             reporter) {}
+        lane(lane_options(settings, index, aside), sink::agent_log_route(), reader, database,
+             breaker, reporter) {}
 
   sink::PostgresDatabase database;
   sink::Lane lane;
@@ -145,9 +153,10 @@ Pipeline::Pipeline(const config::Settings& settings, spool::Disk* disk,
       ids_(random_seed()),
       journal_({settings.spool.sync_delay},
                {queue_, dedupe_, ids_, spool_.writer(), producers_, commits_, counters_}) {
+  if (disk != nullptr) aside_.emplace(aside_options(settings_), *disk);
   for (std::size_t i = 0; i < settings_.postgres.lanes; ++i) {
-    lanes_.push_back(
-        std::make_unique<LaneParts>(settings_, i, spool_.reader(i), breaker_, reporters.lanes));
+    lanes_.push_back(std::make_unique<LaneParts>(
+        settings_, i, spool_.reader(i), aside_ ? &*aside_ : nullptr, breaker_, reporters.lanes));
   }
   restore_dedupe_window();
 }

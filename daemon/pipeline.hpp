@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -30,6 +31,7 @@
 #include "ingest/listener.hpp"
 #include "sink/breaker.hpp"
 #include "sink/lane.hpp"
+#include "spool/aside_log.hpp"
 #include "spool/producer_table.hpp"
 
 namespace sluice::daemon {
@@ -121,6 +123,8 @@ class Pipeline final {
   ingest::DedupeWindow dedupe_;
   ingest::IdGenerator ids_;
   ingest::Journal journal_;
+  std::optional<spool::AsideLog>
+      aside_;  // none without a spool on disk: refused rows hold the lane
   sink::Breaker breaker_;
   std::vector<std::unique_ptr<LaneParts>> lanes_;
   std::unique_ptr<ingest::Listener> listener_;

@@ -2,6 +2,8 @@
 """What a person must mend: the events wait, one clear line in the log says why, and delivery goes on
 by itself when it is mended. All cases wait at the same time, since a daemon looks again every 30 s."""
 
+import glob
+import json
 import os
 import re
 import unittest
@@ -35,9 +37,11 @@ class ConfigurationErrors(SluiceTest):
     def setUp(self):
         pass  # each case makes its own database
 
-    def start(self, case, dbname, dsn=None, env=None):
+    def start(self, case, dbname, dsn=None, env=None, durability="power"):
         case.dbname = dbname
-        case.daemon = self.start_daemon({"postgres": {"lanes": 1}}, dsn or self.dsn(dbname), env)
+        case.daemon = self.start_daemon(
+            {"postgres": {"lanes": 1}, "spool": {"durability": durability}},
+            dsn or self.dsn(dbname), env)
         lines = producer.numbered("p", 0, EVENTS).rstrip(b"\n")
         producer.send(case.daemon.socket_path, lines)
         return case
@@ -110,7 +114,8 @@ class ConfigurationErrors(SluiceTest):
         self.query("ALTER TABLE events ADD CONSTRAINT small CHECK ((data->>'n')::int < 400)",
                    dbname=name)
         return self.start(Case("refused row", "23514", lambda: self.query(
-            "ALTER TABLE events DROP CONSTRAINT small", dbname=name)), name)
+            "ALTER TABLE events DROP CONSTRAINT small", dbname=name)), name,
+                          durability="memory")  # no place to set it aside
 
     def trigger_that_swallows_rows(self):
         name = self.database()
@@ -161,11 +166,43 @@ class ConfigurationErrors(SluiceTest):
             self.assertEqual(case.daemon.lanes("held"), 1, case.daemon.metrics())
             self.assertIn("1 of 1 lanes are held", case.daemon.page("/")[1])
 
+    def test_rows_refused_for_themselves_are_set_aside_and_the_others_pass(self):
+        name = self.database()
+        self.query("ALTER TABLE events ADD CONSTRAINT seventh CHECK ((data->>'n')::int % 7 <> 3)",
+                   dbname=name)
+        daemon = self.start_daemon({}, self.dsn(name))
+        lines = producer.numbered("p", 0, EVENTS).splitlines()
+        producer.send(daemon.socket_path, *lines)
+        self.wait_quiet(daemon, EVENTS)
+        refused = [n for n in range(EVENTS) if n % 7 == 3]
+        passed = [n for n in range(EVENTS) if n % 7 != 3]
+        self.assertEqual(daemon.books()[1]["set_aside"], len(refused))
+        self.assertEqual([n for n, in self.query(
+            "SELECT (data->>'n')::int FROM events ORDER BY 1", dbname=name)], passed)
+        self.assertEqual(sorted(set_aside(daemon)), sorted(lines[n].decode() for n in refused))
+        self.assertEqual(daemon.stop(), 0)
+        # A restart finds them dealt with.
+        daemon.start()
+        self.wait_quiet(daemon, 0)
+        self.assertEqual(len(set_aside(daemon)), len(refused))
+        self.assertEqual(self.query("SELECT count(*) FROM events", dbname=name), [(len(passed),)])
+
     def lines_about(self, case):
         """The lines of the log that say what is wrong."""
 
         return [line for line in case.daemon.log_text().splitlines()
                 if re.search(case.needle, line, re.IGNORECASE)]
+
+
+def set_aside(daemon):
+    """The lines of the set-aside records, as their producers sent them."""
+    lines = []
+    for path in glob.glob(os.path.join(daemon.spool_dir, "aside", "dead-*.ndjson")):
+        with open(path) as records:
+            for record in map(json.loads, records):
+                assert record["sqlstate"] == "23514", record
+                lines.append(record["line"])
+    return lines
 
 
 if __name__ == "__main__":
