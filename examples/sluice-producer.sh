@@ -9,6 +9,7 @@
 # read to its end first. Exit code: 0 if every line is stored, 65 if some were refused (their numbers and
 # codes are on stderr), 69 if no daemon answered for 30 seconds.
 set -euo pipefail
+export LC_ALL=C # lines are bytes
 
 if [ $# -lt 2 ] || [[ ! $2 =~ ^[A-Za-z0-9._:@-]{1,200}$ ]]; then
   echo "usage: $0 SOCKET NAME [FILE]    NAME: letters, digits and ._:@-" >&2
@@ -60,7 +61,8 @@ send_the_rest() {
     esac
   done < <({
     hello $((have + 1))
-    tail -n "+$((have + 1))" "$file" | sed '$a\' # a last line without a newline gets one
+    # What is added to the file meanwhile is another run's. A last line without a newline gets one.
+    awk -v have="$have" -v lines="$lines" 'NR > lines { exit } NR > have' "$file"
   } | nc -N -U "$socket" 2>/dev/null)
 }
 

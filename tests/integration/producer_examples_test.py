@@ -301,6 +301,20 @@ class Bash(FakeServerCase):
         self.assertEqual(sent.stderr, f"{path}:2: refused: syntax\n")
         self.assertEqual(self.numbers(), [1, 2])
 
+    def test_bytes_that_are_no_text_come_as_they_are(self):
+        self.server.start()
+        lines = [b'{"a":"\xff\xfe\xc3"}', b"  ", b'{"b":"' + b"x" * 300_000 + b'"}\r']
+        sent = self.bash("b", self.file(b"\n".join(lines)))
+        self.assertEqual(sent.returncode, 0, sent.stderr)
+        self.assertEqual(self.server.stored, [lines[0], lines[2]])
+
+    def test_fewer_lines_than_the_daemon_has_are_other_lines(self):
+        self.server.start()
+        self.bash("b", self.file(numbered("b", 0, 10)))
+        sent = self.bash("b", self.file(numbered("b", 0, 5)))
+        self.assertEqual(sent.returncode, 65, sent.stderr)
+        self.assertIn("another NAME", sent.stderr)
+
     def test_nobody_there_ends_with_69(self):
         sent = self.bash("b", self.file(b"{}\n"), env={"SLUICE_PATIENCE": "0"})
         self.assertEqual(sent.returncode, 69, sent.stderr)
