@@ -422,6 +422,28 @@ class Daemon(SluiceTest):
         self.wait_quiet(daemon)
         self.assertEqual(self.query("SELECT type FROM events ORDER BY type"), [("a",), ("b",)])
 
+    def test_a_listener_that_rejects_takes_all_when_there_is_room_again(self):
+        self.drop_primary_key()
+        daemon = self.start_daemon({"ingest": {"on_full": "reject", "queue_bytes_max": "4MiB"},
+                                    "spool": {"durability": "memory"}})
+        self.cluster.stop("fast")
+        try:
+            count = 40_000
+            lines = numbered("p", 0, count, "x" * 500).replace(b'"dedupe_key"', b'"other"')
+            process = subprocess.Popen(
+                [sluice_binary(), "send", "--socket", daemon.socket_path, self.file(daemon, lines)],
+                env=clean_environment(), stderr=subprocess.PIPE, text=True)
+            self.addCleanup(process.stderr.close)
+            self.addCleanup(process.wait)
+            self.addCleanup(process.kill)
+            wait_until(lambda: daemon.rejected("full") > 1000, 60, "lines to be turned away")
+        finally:
+            self.cluster.start()
+        told = process.communicate(timeout=120 * SLOWNESS)[1]
+        self.assertEqual(process.returncode, 0, told)
+        self.assertIn(f"{count} lines committed, 0 refused", told)
+        self.assert_each_once({"p": count})
+
     def test_a_daemon_that_is_killed_again_and_again(self):
         self.drop_primary_key()
         daemon = self.start_daemon()
