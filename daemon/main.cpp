@@ -37,6 +37,8 @@ struct CommandLine {
   DevOptions dev;
   SendOptions send;
   std::string retry_for = "30s";
+  bool no_progress = false;
+  bool no_acks = false;
   std::string spool_dir;  // empty: as the settings say
   std::vector<std::string> segments;
   bool json = false;
@@ -118,6 +120,8 @@ void add_send_command(CLI::App& app, CommandLine& line) {
       line, [&line] {
         if (line.send.socket.empty()) line.send.socket = load_settings(line).ingest.socket;
         line.send.retry_for = duration_of("--retry-for", line.retry_for);
+        line.send.progress = !line.no_progress;
+        line.send.acks = !line.no_acks;
         return run_send(line.send);
       });
   add_config_option(send, line);
@@ -132,8 +136,8 @@ void add_send_command(CLI::App& app, CommandLine& line) {
   send->add_option("--retry-for", line.retry_for, "how long to try while no daemon answers")
       ->type_name("TIME")
       ->capture_default_str();
-  send->add_flag("!--no-progress", line.send.progress, "no progress line on a terminal");
-  send->add_flag("!--no-acks", line.send.acks, "write, and do not wait until it is stored");
+  send->add_flag("--no-progress", line.no_progress, "no progress line on a terminal");
+  send->add_flag("--no-acks", line.no_acks, "write, and do not wait until it is stored");
 }
 
 std::string spool_directory(const CommandLine& line) {
