@@ -52,7 +52,9 @@ const std::array<MetricInfo, kMetricCount> kMetrics = {{
     {Metric::producers, "sluice_producers", gauge, "", "",
      "Named producers whose last line is remembered."},
     {Metric::queue_bytes, "sluice_queue_bytes", gauge, "bytes", "",
-     "Memory held by events from their receipt to their commit."},
+     "Memory held by events: from their receipt until they are in the spool and a lane has read "
+     "them, "
+     "or until their commit where there is no spool on disk."},
     {Metric::queue_bytes_max, "sluice_queue_max_bytes", gauge, "bytes", "",
      "The bound of sluice_queue_bytes: when it is reached, sockets are not read."},
     {Metric::queue_waits, "sluice_queue_waits_total", counter, "", "",

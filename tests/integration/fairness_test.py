@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""A quiet connection beside ten that flood: its rows do not wait behind theirs."""
+"""A quiet connection beside ten that flood: neither its rows nor its acks wait behind theirs."""
 
+import json
 import os
 import subprocess
 import threading
@@ -20,6 +21,11 @@ INTERVAL_S = 0.02
 # flood's queue would wait as long as the flood's own events do.
 GOAL_S = 0.050
 SHARE_OF_FLOOD_MAX = 0.5
+# The same for acks: a quiet line waits for the block under way and for its own, a few syncs, and not for
+# what the flood has in the queue.
+ACK_GOAL_S = 0.020
+ACK_SYNCS_MAX = 10
+ACK_OVERHEAD_S = 0.050
 
 
 class Quiet(threading.Thread):
@@ -44,7 +50,8 @@ class Fairness(SluiceTest):
     cluster_settings = {"shared_buffers": "256MB", "max_wal_size": "4GB"}
 
     def test_a_quiet_connection_beside_ten_that_flood(self):
-        daemon = self.start_daemon()
+        # On disk the spool takes the flood's backlog, and its order is kept.
+        daemon = self.start_daemon({"spool": {"durability": "memory"}})
         flood = self._start_flood(daemon)
         wait_until(lambda: daemon.events("committed") > 50_000, 60, "the flood")
         before = self._waited(daemon)
@@ -62,6 +69,31 @@ class Fairness(SluiceTest):
             f"p99 {p99 * 1e3:.1f} ms (goal {GOAL_S * 1e3:.0f}), max {delays[-1] * 1e3:.1f} ms; "
             f"the flood's own mean {flood_mean * 1e3:.1f} ms")
         self.assertLess(p50, flood_mean * SHARE_OF_FLOOD_MAX)
+
+    def test_the_acks_of_a_quiet_connection_beside_ten_that_flood(self):
+        daemon = self.start_daemon({"spool": {"bytes_max": "64GiB"}})
+        flood = self._start_flood(daemon)
+        wait_until(lambda: daemon.events("journaled") > 50_000, 60, "the flood")
+        before = self._synced(daemon)
+        delays = sorted(ack_delays(daemon.socket_path))
+        after = self._synced(daemon)
+        self.assertIsNone(flood.poll(), "the flood ended before the measurement")
+        flood.terminate()
+        flood.wait()
+
+        p50, p99 = delays[len(delays) // 2], delays[int(len(delays) * 0.99) - 1]
+        sync = (after[0] - before[0]) / (after[1] - before[1])
+        say(f"acks of a quiet connection beside {daemon.events('received'):,} events: "
+            f"p50 {p50 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms (goal {ACK_GOAL_S * 1e3:.0f}), "
+            f"max {delays[-1] * 1e3:.1f} ms; a sync takes {sync * 1e3:.1f} ms")
+        self.assertLess(p50, ACK_SYNCS_MAX * sync + ACK_OVERHEAD_S)
+        self.wait_quiet(daemon, timeout=120)
+
+    def _synced(self, daemon):
+        """Seconds that all syncs of the spool took so far, and how many they were."""
+        samples = daemon.metrics()
+        name = "sluice_spool_sync_duration_seconds"
+        return samples[name + "_sum"], samples[name + "_count"]
 
     def _waited(self, daemon):
         """Seconds from receipt to commit that all events took so far, and how many they were."""
@@ -95,6 +127,22 @@ class Fairness(SluiceTest):
                     delays += [now - quiet.sent.pop(identity) for identity, in visible]
                 time.sleep(0.002)
         return delays
+
+
+def ack_delays(path):
+    """From writing a line to reading its ack, for each of EVENTS lines."""
+    delays = []
+    with connect(path) as producer:
+        answers = producer.makefile()
+        producer.sendall(b'{"sluice":1,"ack":"durable"}\n')
+        assert json.loads(answers.readline())["ack"] == "durable"
+        for n in range(1, EVENTS + 1):
+            sent_at = time.monotonic()
+            producer.sendall(as_line({"source": "quiet", "data": n}))
+            assert json.loads(answers.readline()) == {"ack": n}
+            delays.append(time.monotonic() - sent_at)
+            time.sleep(INTERVAL_S)  # the rate is part of what is measured
+    return delays
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 """Start and end of the daemon: SIGTERM drains, stale sockets, a second daemon, wrong settings."""
 
 import os
+import re
 import signal
 import socket
 import stat
@@ -86,6 +87,28 @@ class Shutdown(SluiceTest):
         self.assertGreaterEqual(daemon.events("recovered"), 1234)
         self.assertEqual(daemon.events("committed"), 1234)
         self.assert_each_once({"p": 1234})
+
+    def test_what_a_full_spool_could_not_take_is_said_and_it_ends_with_69(self):
+        daemon = self.start_daemon({"postgres": {"drain_timeout": "500ms"},
+                                    "spool": {"bytes_max": "3MiB", "segment_bytes": "512KiB"}})
+        self.cluster.stop("fast")
+        load = Load(daemon.socket_path, "p", padding="x" * 300)
+        try:
+            load.start()
+            wait_until(lambda: daemon.metrics()['sluice_spool_full{reason="cap"}'] == 1, 60,
+                       "a full spool")
+            wait_until(lambda: daemon.books()[1]["in_memory"] > 0, 20, "events that do not fit")
+            self.assertEqual(daemon.stop(30), UNAVAILABLE, daemon.log_text())
+        finally:
+            self.cluster.start()
+        load.join(20)
+        lost = int(re.search(r"\blost=(\d+)", daemon.log_text())[1])
+        in_spool = int(re.search(r"\bin_spool=(\d+)", daemon.log_text())[1])
+        self.assertGreater(lost, 0)
+        self.assertGreater(in_spool, 0)
+        daemon.start()
+        self.wait_quiet(daemon, 0)
+        self.assert_each_once({"p": in_spool})
 
     def test_a_second_signal_leaves_the_rest_in_the_spool_at_once(self):
         daemon = self.start_daemon({"postgres": {"drain_timeout": "10min"}})
