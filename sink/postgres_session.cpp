@@ -152,9 +152,14 @@ void PostgresSession::start_connect() {
   begin_operation();
   // Of a name that stands twice the last counts: the connection string may overrule what stands
   // before it, and not what stands behind it.
-  constexpr std::array<const char*, 5> kNames = {
-      "target_session_attrs", "fallback_application_name", "dbname", "client_encoding", nullptr};
-  const std::array<const char*, 5> values = {"read-write", "sluice", dsn_.c_str(), "UTF8", nullptr};
+  // The keepalives end a wait for an answer that a silent partition keeps away, as the answer to
+  // COMMIT, after 25 s; the user timeout (milliseconds) ends the sending of rows after 15 s.
+  constexpr auto kNames =
+      std::to_array<const char*>({"target_session_attrs", "fallback_application_name",
+                                  "keepalives_idle", "keepalives_interval", "keepalives_count",
+                                  "tcp_user_timeout", "dbname", "client_encoding", nullptr});
+  const std::array<const char*, kNames.size()> values = {
+      "read-write", "sluice", "10", "5", "3", "15000", dsn_.c_str(), "UTF8", nullptr};
   constexpr int kExpandDbname = 1;
   connection_.reset(PQconnectStartParams(kNames.data(), values.data(), kExpandDbname));
   if (!connection_) throw std::bad_alloc();

@@ -118,6 +118,10 @@ class SluiceDaemon:
     def running(self):
         return self._process is not None and self._process.poll() is None
 
+    def set_environment(self, more=None):
+        """Of the processes that are started from now on."""
+        self._env = clean_environment(more)
+
     def signal(self, sig):
         self._process.send_signal(sig)
 
