@@ -34,7 +34,8 @@ AckLedger::Progress AckLedger::take_progress() {
   // Before looking: what comes after the look must be told again.
   told_ = false;
   const std::lock_guard lock(mutex_);
-  return {acked_, stored_, duplicates_, std::exchange(nacks_, {})};
+  return {acked_, stored_, duplicates_, std::exchange(nacks_, {}),
+          std::exchange(refused_rows_, {})};
 }
 
 void AckLedger::durable(Ticket ticket, std::uint64_t stored, std::uint64_t duplicates) {
@@ -61,6 +62,15 @@ void AckLedger::turned_away(Ticket ticket, std::span<const Lines> lines, Refusal
       }
     }
     (void)finish_locked(ticket);
+  }
+  tell();
+}
+
+void AckLedger::row_refused(std::uint64_t line, std::string_view sqlstate) {
+  {
+    const std::lock_guard lock(mutex_);
+    --stored_;
+    refused_rows_.push_back({line, std::string(sqlstate)});
   }
   tell();
 }

@@ -8,6 +8,8 @@
 #include <functional>
 #include <mutex>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "ingest/refusal.hpp"
@@ -57,11 +59,19 @@ class AckLedger final {
     std::uint64_t last_line;   // to here were refused
     Refusal code;
   };
+  // A line whose row Postgres refused for itself.
+  struct RefusedRow {
+    std::uint64_t line;
+    std::string sqlstate;
+
+    bool operator==(const RefusedRow&) const = default;
+  };
   struct Progress {
-    std::uint64_t acked = 0;  // the first so many lines are done with
-    std::uint64_t stored = 0;
+    std::uint64_t acked = 0;   // the first so many lines are done with
+    std::uint64_t stored = 0;  // less those whose rows were refused
     std::uint64_t duplicates = 0;
-    std::vector<Nack> nacks;  // by turned_away(), since the last call
+    std::vector<Nack> nacks;               // by turned_away(), since the last call
+    std::vector<RefusedRow> refused_rows;  // since the last call
   };
   // What the producer can be told by now.
   [[nodiscard]] Progress take_progress();
@@ -75,7 +85,12 @@ class AckLedger final {
   // ticket.
   void turned_away(Ticket ticket, std::span<const Lines> lines, Refusal code);
 
-  // The sink's side: the chunk's rows are committed. The end of the ticket.
+  // The sink's side.
+
+  // The line's row was refused, its event is among those set aside.
+  // REQUIRES: its ticket has not ended.
+  void row_refused(std::uint64_t line, std::string_view sqlstate);
+  // The chunk's rows are committed. The end of the ticket.
   // REQUIRES: durable() was called before, at the stage `committed`.
   void committed(Ticket ticket);
 
@@ -101,6 +116,7 @@ class AckLedger final {
   std::uint64_t stored_ = 0;
   std::uint64_t duplicates_ = 0;
   std::vector<Nack> nacks_;
+  std::vector<RefusedRow> refused_rows_;
 };
 
 }  // namespace sluice::ingest

@@ -44,6 +44,10 @@ void AckSession::follow() {
       refused(line, nack.code);
     }
   }
+  for (const AckLedger::RefusedRow& row : progress.refused_rows) {
+    ++refused_;
+    answers_.nack(row.line, row.sqlstate, false);
+  }
   acked_ = progress.acked;
   stored_ = progress.stored;
   duplicates_ = progress.duplicates;

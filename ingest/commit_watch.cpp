@@ -13,6 +13,16 @@ bool reaches(const spool::Position& committed, const spool::Position& end) {
   return committed.segment == end.segment && committed.index >= end.index;
 }
 
+// The line of the n-th row, counted from 0; none if there are not so many.
+std::optional<std::uint64_t> line_of(const std::vector<AckLedger::Lines>& lines, std::uint64_t n) {
+  for (const AckLedger::Lines& run : lines) {
+    const std::uint64_t count = run.last - run.first + 1;
+    if (n < count) return run.first + n;
+    n -= count;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 CommitWatch::CommitWatch(std::size_t lanes) {
@@ -20,22 +30,26 @@ CommitWatch::CommitWatch(std::size_t lanes) {
 }
 
 void CommitWatch::watch(std::span<const BlockEnd> ends, std::shared_ptr<AckLedger> ledger,
-                        AckLedger::Ticket number) {
+                        AckLedger::Ticket number, ChunkRows rows) {
   const auto ticket = std::make_shared<Ticket>();
   ticket->ledger = std::move(ledger);
   ticket->number = number;
+  ticket->rows = std::move(rows);
   // One more than the ends, so that it does not end while they are still being entered.
   ticket->ends_left = ends.size() + 1;
   for (const BlockEnd& end : ends) {
     Lane& lane = *lanes_.at(end.lane);
     bool committed = false;
+    std::vector<RefusedLine> refused;
     {
       const std::lock_guard lock(lane.mutex);
       // Enough to see any commit since the append: no later segment has a block before the next
       // one is appended, so the lane's last commit is of this segment if it passed the end.
       committed = lane.committed && reaches(*lane.committed, end.position);
       if (!committed) lane.waiting.push_back({end.position, ticket});
+      if (committed) find_refused(end.lane, lane, ticket, refused);
     }
+    for (const auto& [_, row] : refused) ticket->ledger->row_refused(row.line, row.sqlstate);
     if (committed) end_one(*ticket);
   }
   end_one(*ticket);
@@ -45,8 +59,14 @@ void CommitWatch::committed(spool::LaneIndex index, const spool::Position& upto)
   if (upto.index == 0) return;  // nothing of this segment; what is known of the one before stays
   Lane& lane = *lanes_.at(index);
   std::vector<Waiting> reached;
+  std::vector<RefusedLine> refused;
   {
     const std::lock_guard lock(lane.mutex);
+    std::erase_if(lane.refused, [&](const Refused& each) {
+      return each.row.segment != upto.segment ||
+             (lane.committed && each.row.segment == lane.committed->segment &&
+              each.row.index < lane.committed->index);
+    });
     lane.committed = upto;
     const auto first =
         std::find_if(lane.waiting.begin(), lane.waiting.end(),
@@ -55,8 +75,33 @@ void CommitWatch::committed(spool::LaneIndex index, const spool::Position& upto)
                                    [&](const Waiting& w) { return !reaches(upto, w.end); });
     std::move(first, last, std::back_inserter(reached));
     lane.waiting.erase(first, last);
+    for (const Waiting& waiting : reached) find_refused(index, lane, waiting.ticket, refused);
   }
+  for (const auto& [ticket, row] : refused) ticket->ledger->row_refused(row.line, row.sqlstate);
   for (const Waiting& waiting : reached) end_one(*waiting.ticket);
+}
+
+void CommitWatch::refused(spool::LaneIndex index, const spool::Position& row,
+                          std::string_view sqlstate) {
+  Lane& lane = *lanes_.at(index);
+  const std::lock_guard lock(lane.mutex);
+  // A segment that is delivered again after a failover refuses its rows again.
+  const bool known = std::any_of(lane.refused.begin(), lane.refused.end(),
+                                 [&](const Refused& each) { return each.row == row; });
+  if (!known) lane.refused.push_back({row, std::string(sqlstate)});
+}
+
+void CommitWatch::find_refused(spool::LaneIndex index, const Lane& lane,
+                               const std::shared_ptr<Ticket>& ticket,
+                               std::vector<RefusedLine>& found) {
+  const ChunkRows& rows = ticket->rows;
+  if (rows.lines.empty() || rows.lane != index) return;
+  for (const Refused& each : lane.refused) {
+    if (each.row.segment != rows.first.segment || each.row.index < rows.first.index) continue;
+    if (const auto line = line_of(rows.lines, each.row.index - rows.first.index)) {
+      found.push_back({ticket, {*line, each.sqlstate}});
+    }
+  }
 }
 
 void CommitWatch::end_one(Ticket& ticket) {

@@ -9,6 +9,8 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "ingest/ack_ledger.hpp"
@@ -22,6 +24,13 @@ struct BlockEnd {
   spool::Position position;
 };
 
+// The rows of a chunk in its block, and the lines that they were.
+struct ChunkRows {
+  spool::LaneIndex lane = 0;
+  spool::Position first;                // of the first row
+  std::vector<AckLedger::Lines> lines;  // in the order of the rows
+};
+
 // Threads: any; the journal watches, the sink tells. Ledgers are told with no lock held.
 class CommitWatch final {
  public:
@@ -31,9 +40,13 @@ class CommitWatch final {
 
   // The ticket's ledger is told when in each of these lanes everything before the block's end is
   // committed; at once if it is so already, also of a commit that came before this call.
+  // Before that it is told which of the chunk's own rows were refused; `rows` has no lines if the
+  // chunk has none.
   // REQUIRES: each is the end of the block that was appended to its lane last.
   void watch(std::span<const BlockEnd> ends, std::shared_ptr<AckLedger> ledger,
-             AckLedger::Ticket ticket);
+             AckLedger::Ticket ticket, ChunkRows rows = {});
+  // The row at this position was refused for itself and is set aside; committed() will pass it.
+  void refused(spool::LaneIndex lane, const spool::Position& row, std::string_view sqlstate);
   // Everything of the segment before the position is committed. A position may come again after a
   // failover that lost commits.
   void committed(spool::LaneIndex lane, const spool::Position& upto);
@@ -42,18 +55,32 @@ class CommitWatch final {
   struct Ticket {
     std::shared_ptr<AckLedger> ledger;
     AckLedger::Ticket number = 0;
+    ChunkRows rows;
     std::atomic<std::size_t> ends_left{0};
   };
   struct Waiting {
     spool::Position end;
     std::shared_ptr<Ticket> ticket;
   };
+  struct Refused {
+    spool::Position row;
+    std::string sqlstate;
+  };
+  // A refused row of a watched chunk.
+  struct RefusedLine {
+    std::shared_ptr<Ticket> ticket;
+    AckLedger::RefusedRow row;
+  };
   struct Lane {
     std::mutex mutex;
     std::deque<Waiting> waiting;               // in the order in which their blocks were appended
     std::optional<spool::Position> committed;  // the last that was told
+    // Not committed, or since the commit before the last: a watch may come as late as that.
+    std::vector<Refused> refused;
   };
 
+  static void find_refused(spool::LaneIndex index, const Lane& lane,
+                           const std::shared_ptr<Ticket>& ticket, std::vector<RefusedLine>& found);
   static void end_one(Ticket& ticket);
 
   std::vector<std::unique_ptr<Lane>> lanes_;

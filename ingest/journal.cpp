@@ -117,6 +117,9 @@ void Journal::admit(Taken taken, const spool::SpoolTime& now) {
   if (!is_patient(taken.origin)) share.lines = lines_of(taken.chunk, taken.origin);
   share.duplicates = admission_.admit(taken.chunk, taken.origin, now);
   share.stored = taken.chunk.count();
+  if (taken.origin.ledger && taken.origin.ledger->stage() == AckStage::committed) {
+    share.stored_lines = lines_of(taken.chunk, taken.origin);
+  }
   share.origin = std::move(taken.origin);
   block_.shares.push_back(std::move(share));
   if (!taken.chunk.empty()) block_.chunks.push_back(std::move(taken.chunk));
@@ -148,20 +151,25 @@ void Journal::settle(const std::optional<BlockEnd>& end) {
   }
   add(stages_.counters.events_journaled, stored);
   add(stages_.counters.duplicates, duplicates);
-  for (const Share& share : block_.shares) {
+  std::uint64_t first = end ? end->position.index - stored : 0;
+  for (Share& share : block_.shares) {
     const Origin& origin = share.origin;
-    if (!origin.ledger) continue;
-    origin.ledger->durable(origin.ticket, share.stored, share.duplicates);
-    if (origin.ledger->stage() == AckStage::committed) watch(share, end);
+    if (origin.ledger) {
+      origin.ledger->durable(origin.ticket, share.stored, share.duplicates);
+      if (origin.ledger->stage() == AckStage::committed) watch(share, end, first);
+    }
+    first += share.stored;
   }
   block_.chunks.clear();
   block_.shares.clear();
 }
 
-void Journal::watch(const Share& share, const std::optional<BlockEnd>& end) {
+void Journal::watch(Share& share, const std::optional<BlockEnd>& end, std::uint64_t first) {
   std::span<const BlockEnd> ends = ends_;
   if (share.duplicates == 0 && end) ends = {&*end, 1};
-  stages_.commits.watch(ends, share.origin.ledger, share.origin.ticket);
+  ChunkRows rows;
+  if (end) rows = {end->lane, {end->position.segment, first}, std::move(share.stored_lines)};
+  stages_.commits.watch(ends, share.origin.ledger, share.origin.ticket, std::move(rows));
 }
 
 void Journal::remember(const BlockEnd& end) {

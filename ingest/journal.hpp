@@ -85,7 +85,10 @@ class Journal final {
     Origin origin;
     std::uint64_t stored = 0;
     std::uint64_t duplicates = 0;
-    std::vector<AckLedger::Lines> lines;  // of a chunk that may be turned away
+    // Of all its events if it may be turned away; of those that are stored if its producer waits
+    // for their commit.
+    std::vector<AckLedger::Lines> lines;
+    std::vector<AckLedger::Lines> stored_lines;
   };
   // Admitted, and not yet durable.
   struct Block {
@@ -103,7 +106,8 @@ class Journal final {
   void admit(Taken taken, const spool::SpoolTime& now);
   [[nodiscard]] Turn append(spool::LaneIndex lane, const spool::SpoolTime& now);
   void settle(const std::optional<BlockEnd>& end);
-  void watch(const Share& share, const std::optional<BlockEnd>& end);
+  // `first`: the index of the share's first event in the block's segment.
+  void watch(Share& share, const std::optional<BlockEnd>& end, std::uint64_t first);
   void remember(const BlockEnd& end);
   void has_room();
   [[nodiscard]] Turn no_room(const spool::SpoolTime& now);

@@ -362,6 +362,22 @@ TEST_CASE("acks: who waits for commits is read no further than so many chunks, a
   CHECK(producer.answers() == Lines{"{\"ack\":" + std::to_string(written) + "}"});
 }
 
+TEST_CASE("acks: who waits for commits is told of rows that Postgres refused") {
+  Bench bench(durable_options());
+  Producer producer = greeted(bench, kCommittedHello);
+  producer.write(event(1) + "\n" + event(2) + "\n");
+  bench.settle();
+  const Bench::Taken taken = bench.take_chunk();
+  make_durable(taken);
+  taken.origin.ledger->row_refused(2, "23514");
+  taken.origin.ledger->committed(taken.origin.ticket);
+  producer.shut_writing();
+  bench.settle();
+  CHECK(producer.answers() == Lines{R"({"nack":2,"code":"23514","retry":false})", R"({"ack":2})",
+                                    R"({"done":2,"stored":1,"duplicate":0,"rejected":1})",
+                                    "closed"});
+}
+
 TEST_CASE("acks: a named producer hears how far it is, and its lines keep their own numbers") {
   Bench bench(durable_options());
   const auto key = bench.parser().producer_key("builder-7", ::getuid());

@@ -6,6 +6,7 @@
 #include <catch2/catch.hpp>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tests/unit/event_fixture.hpp"
@@ -25,6 +26,13 @@ struct Fixture {
     const auto ticket = ledger->push(++lines);
     ledger->durable(ticket, 1, 0);
     commits.watch(ends, ledger, ticket);
+  }
+  // A chunk whose lines these are, its rows from `first` on, in the block up to `end`.
+  void watch_rows(const Position& first, std::uint64_t end, std::vector<AckLedger::Lines> rows) {
+    const auto ticket = ledger->push(rows.back().last);
+    ledger->durable(ticket, 100, 0);
+    const BlockEnd block{0, {first.segment, end}};
+    commits.watch({&block, 1}, ledger, ticket, {0, first, std::move(rows)});
   }
   [[nodiscard]] std::uint64_t acked() const { return ledger->take_progress().acked; }
 
@@ -93,6 +101,38 @@ TEST_CASE("commit watch: after lost commits a chunk waits until they have come a
   CHECK(f.acked() == 0);
   f.commits.committed(0, at(1, 12));
   CHECK(f.acked() == 1);
+}
+
+TEST_CASE("commit watch: a refused row is told by its line when the commit passes it") {
+  Fixture f;
+  f.watch_rows(at(1, 0), 7, {{1, 2}, {5, 5}});  // the rows 0 to 2
+  f.watch_rows(at(1, 3), 7, {{6, 9}});          // 3 to 6, in the same block
+  f.commits.refused(0, at(1, 2), "23514");
+  f.commits.refused(0, at(1, 6), "22P02");
+  f.commits.refused(0, at(1, 6), "22P02");  // again, after a lost connection
+  f.commits.refused(0, at(1, 7), "23514");  // somebody else's
+  f.commits.refused(1, at(1, 1), "23514");  // of another lane
+  f.commits.refused(0, at(2, 1), "23514");  // of another segment
+  CHECK(f.ledger->take_progress().refused_rows.empty());
+
+  f.commits.committed(0, at(1, 7));
+  const auto progress = f.ledger->take_progress();
+  CHECK(progress.refused_rows == std::vector<AckLedger::RefusedRow>{{5, "23514"}, {9, "22P02"}});
+  CHECK(progress.stored == 198);
+  CHECK(progress.acked == 9);
+}
+
+TEST_CASE("commit watch: a row that was refused before its chunk was watched is told as well") {
+  Fixture f;
+  f.commits.refused(0, at(1, 1), "23514");
+  f.watch_rows(at(1, 0), 2, {{1, 2}});
+  f.commits.committed(0, at(1, 2));
+  CHECK(f.ledger->take_progress().refused_rows.size() == 1);
+
+  f.commits.refused(0, at(1, 3), "23514");
+  f.commits.committed(0, at(1, 4));
+  f.watch_rows(at(1, 2), 4, {{3, 4}});
+  CHECK(f.ledger->take_progress().refused_rows == std::vector<AckLedger::RefusedRow>{{4, "23514"}});
 }
 
 TEST_CASE("commit watch: commits race with the watches and none is missed") {

@@ -705,6 +705,24 @@ TEST_CASE("journal: a duplicate is committed when its original is, in whatever l
   CHECK(waiting.acked() == 4);
 }
 
+TEST_CASE("journal: a row that Postgres refused is told to who waits for its commit, by its line") {
+  Fixture f;
+  Client other(f);
+  Client waiting(f, OnFull::wait, AckStage::committed);
+  other.send({1, 2}, {71, 72});
+  waiting.send({3, 4, 5}, {81, 71, 83});  // the second is a duplicate
+  CHECK(f.turn() == Journal::Result::worked);
+  const auto lane_0 = sluice::tests::numbered_id(0);
+  f.commits.refused(0, {lane_0, 1}, "23514");  // of another producer
+  f.commits.refused(0, {lane_0, 3}, "22003");  // the event 5
+  f.commits.committed(0, {lane_0, 4});
+  const auto progress = waiting.progress();
+  CHECK(progress.acked == 3);
+  CHECK(progress.stored == 1);
+  CHECK(progress.duplicates == 1);
+  CHECK(progress.refused_rows == std::vector<AckLedger::RefusedRow>{{3, "22003"}});
+}
+
 TEST_CASE("journal: order and books hold through random refusals") {
   const std::uint64_t seed = std::random_device{}();
   CAPTURE(seed);
