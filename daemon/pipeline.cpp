@@ -12,6 +12,7 @@
 #include <system_error>
 #include <utility>
 
+#include "ingest/aside_watch.hpp"
 #include "sink/postgres_database.hpp"
 #include "sink/route.hpp"
 
@@ -117,12 +118,17 @@ void name_this_thread(const char* name) {
 
 struct Pipeline::LaneParts {
   LaneParts(const config::Settings& settings, std::size_t index, spool::SpoolReader& reader,
-            spool::AsideWriter* aside, sink::Breaker& breaker, sink::LaneReporter& reporter)
-      : database({settings.postgres.dsn, settings.postgres.schema, sink::agent_log_route().table,
+            spool::AsideWriter* aside, ingest::CommitWatch& commits, sink::Breaker& breaker,
+            sink::LaneReporter& reporter)
+      : aside_watch(aside == nullptr
+                        ? nullptr
+                        : std::make_unique<ingest::AsideWatch>(index, *aside, commits)),
+        database({settings.postgres.dsn, settings.postgres.schema, sink::agent_log_route().table,
                   host_name()}),
-        lane(lane_options(settings, index, aside), sink::agent_log_route(), reader, database,
-             breaker, reporter) {}
+        lane(lane_options(settings, index, aside_watch.get()), sink::agent_log_route(), reader,
+             database, breaker, reporter) {}
 
+  const std::unique_ptr<ingest::AsideWatch> aside_watch;  // none without a spool on disk
   sink::PostgresDatabase database;
   sink::Lane lane;
 };
@@ -155,8 +161,9 @@ Pipeline::Pipeline(const config::Settings& settings, spool::Disk* disk,
                {queue_, dedupe_, ids_, spool_.writer(), producers_, commits_, counters_}) {
   if (disk != nullptr) aside_.emplace(aside_options(settings_), *disk);
   for (std::size_t i = 0; i < settings_.postgres.lanes; ++i) {
-    lanes_.push_back(std::make_unique<LaneParts>(
-        settings_, i, spool_.reader(i), aside_ ? &*aside_ : nullptr, breaker_, reporters.lanes));
+    lanes_.push_back(std::make_unique<LaneParts>(settings_, i, spool_.reader(i),
+                                                 aside_ ? &*aside_ : nullptr, commits_, breaker_,
+                                                 reporters.lanes));
   }
   restore_dedupe_window();
 }

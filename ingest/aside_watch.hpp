@@ -15,6 +15,8 @@ class AsideWatch final : public spool::AsideWriter {
  public:
   AsideWatch(spool::LaneIndex lane, spool::AsideWriter& writer, CommitWatch& commits)
       : lane_(lane), writer_(writer), commits_(commits) {}
+  AsideWatch(const AsideWatch&) = delete;
+  AsideWatch& operator=(const AsideWatch&) = delete;
 
   [[nodiscard]] bool append(const spool::AsideRecord& record) override {
     if (!writer_.append(record)) return false;

@@ -112,6 +112,17 @@ class Acks(SluiceTest):
         if durable:
             self.assertEqual([row["data"] for row in self.rows()], list(range(1, 151)))
 
+    def test_a_row_that_postgres_refuses_is_nacked_to_who_waits_for_commits(self):
+        self.query("ALTER TABLE events ADD CHECK (data <> '13')")
+        daemon = self.start_daemon()
+        with Asking(daemon.socket_path, dict(HELLO, ack="committed")) as producer:
+            producer.write({"data": 12}, "", {"data": 13}, {"data": 14})
+            self.assertEqual(producer.until_ack(4)[-2],
+                             {"nack": 3, "code": "23514", "retry": False})
+            self.assertEqual(producer.finish()[-1],
+                             {"done": 4, "stored": 2, "duplicate": 0, "rejected": 1})
+        self.assertEqual([row["data"] for row in self.rows()], [12, 14])
+
     def test_a_producer_that_never_reads_is_served_in_constant_memory(self):
         daemon = self.start_daemon()
         path = daemon.socket_path
