@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <functional>
@@ -582,9 +583,76 @@ TEST_CASE("postgres: a commit that no standby has confirmed is no success") {
     database.start_resolve(segment, IfMissing::insert);
     cancel_waiting();
     REQUIRE(drive(database) == Progress::failed);
+
+    database.start_confirm({segment, 1});
+    cancel_waiting();
+    REQUIRE(drive(database) == Progress::failed);
   }
   eventually([&] { return Observer().value("SHOW synchronous_standby_names") == ""; });
   CHECK(resolve(database, segment) == 1);
+}
+
+TEST_CASE("postgres: a resolve that may not insert leaves a missing watermark missing") {
+  Place place;
+  PostgresDatabase database(place.options());
+  connect(database);
+  const Uuid segment = Uuid::random();
+  database.start_resolve(segment, IfMissing::leave);
+  succeed(database);
+  CHECK_FALSE(database.resolved_upto());
+  CHECK(place.observer.value("SELECT count(*) FROM watermark") == "0");
+  REQUIRE(resolve(database, segment) == 0);
+  database.start_resolve(segment, IfMissing::leave);
+  succeed(database);
+  CHECK(database.resolved_upto() == 0);
+}
+
+TEST_CASE("postgres: a confirm writes the watermark where it is, and fails where it is below") {
+  Place place;
+  PostgresDatabase database(place.options());
+  connect(database);
+  const Uuid segment = Uuid::random();
+  REQUIRE(resolve(database, segment) == 0);
+  place.observer.run("UPDATE watermark SET upto = 7, rows = 5, updated_at = '2020-01-01'");
+  database.start_confirm({segment, 7});
+  succeed(database);
+  CHECK(place.observer.value("SELECT upto || ',' || rows FROM watermark") == "7,5");
+  CHECK(place.observer.value("SELECT updated_at > now() - interval '1 hour' FROM watermark") ==
+        "t");
+  CHECK(database.connected());
+
+  for (const spool::Position& missing :
+       {spool::Position{segment, 8}, spool::Position{Uuid::random(), 0}}) {
+    connect(database);
+    database.start_confirm(missing);
+    REQUIRE(drive(database) == Progress::failed);
+    CHECK(database.failure().sqlstate == "22012");
+    CHECK_FALSE(database.commit_may_have_left());
+  }
+}
+
+TEST_CASE("postgres: a check reads the watermarks that there are and waits for no lock") {
+  Place place;
+  PostgresDatabase database(place.options());
+  connect(database);
+  std::vector<Uuid> segments(500);
+  for (Uuid& segment : segments) segment = Uuid::random();
+  REQUIRE(resolve(database, segments[3]) == 0);
+  REQUIRE(resolve(database, segments[7]) == 0);
+  place.observer.run("UPDATE watermark SET upto = 9 WHERE segment_id = '" + segments[7].text() +
+                     "'");
+  place.observer.run("BEGIN; SELECT * FROM watermark FOR UPDATE");
+  database.start_check(segments);
+  succeed(database);
+  auto found = database.watermarks();
+  std::sort(found.begin(), found.end(),
+            [](const auto& a, const auto& b) { return a.index < b.index; });
+  CHECK(found == std::vector<spool::Position>{{segments[3], 0}, {segments[7], 9}});
+  place.observer.run("ROLLBACK");
+
+  database.start_check(std::span(segments).first(1));
+  succeed(database);
+  CHECK(database.watermarks().empty());
 }
 
 TEST_CASE("postgres: what is missing in the database is named, and held on") {

@@ -108,9 +108,16 @@ static const char *resolve(int dir_fd, const char *path, char *buffer, size_t si
   if (!directory) return NULL;
   if (path[0] == '/') return is_inside(path) ? path : NULL;
   const char *base = path_of(dir_fd);
-  if (!base) return NULL;
+  char name[64], elsewhere[PATH_MAX / 4];
+  if (!base) { /* opened above the directory, which may be below it all the same */
+    snprintf(name, sizeof name, "/proc/self/fd/%d", dir_fd);
+    const ssize_t length = readlink(name, elsewhere, sizeof elsewhere - 1);
+    if (length < 0) return NULL;
+    elsewhere[length] = '\0';
+    base = elsewhere;
+  }
   snprintf(buffer, size, "%s/%s", base, path);
-  return buffer;
+  return is_inside(buffer) ? buffer : NULL;
 }
 
 static void remember(int fd, const char *path) {

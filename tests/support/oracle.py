@@ -21,7 +21,9 @@ class Judgement:
 
 def set_aside_records(spool_directory, watermarks):
     """The records in aside/ that count: those below their segment's watermark. A segment that the
-    database does not know has delivered nothing, so that its records are void."""
+    database does not know has delivered nothing, so that its records are void. An event may have several,
+    written again after a crash; the last counts."""
+    records = {}
     for path in sorted(glob.glob(os.path.join(spool_directory, "aside", "*.ndjson"))):
         with open(path, "rb") as file:
             for line in file:
@@ -29,7 +31,8 @@ def set_aside_records(spool_directory, watermarks):
                     continue  # cut short by a crash, so never promised
                 record = json.loads(line)
                 if record["index"] < watermarks.get(record["segment"], 0):
-                    yield record
+                    records[record["segment"], record["index"]] = record
+    return records.values()
 
 
 class Oracle:

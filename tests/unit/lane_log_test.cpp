@@ -141,6 +141,26 @@ TEST_CASE("lane log: an unknown outcome and what came of it are told") {
   CHECK(f.last_has("lane=1 events=250"));
 }
 
+TEST_CASE("lane log: rows that are set aside are told with their place, and not each of many") {
+  Fixture f;
+  const sink::Failure refused{.sqlstate = "23514", .message = "violates \"small\"", .column = "n"};
+  f.lanes.row_set_aside(1, {.segment = spool::Uuid{}, .index = 42}, refused);
+  CHECK(f.last_has("<4>a row was refused for itself"));
+  CHECK(f.last_has("index=42 sqlstate=23514"));
+  for (std::uint64_t i = 0; i < 1'000; ++i) f.lanes.row_set_aside(1, {spool::Uuid{}, i}, refused);
+  CHECK(f.lines.size() < 10);
+}
+
+TEST_CASE("lane log: a forgotten segment and what was found committed are told") {
+  Fixture f;
+  f.lanes.found_committed(0, 12);
+  CHECK(f.last_has("<6>the database had events of the spool already"));
+  CHECK(f.last_has("lane=0 events=12"));
+  f.lanes.segment_forgotten(0, spool::Uuid{}, 5);
+  CHECK(f.last_has("<3>"));
+  CHECK(f.last_has("segment=00000000-0000-0000-0000-000000000000 events=5"));
+}
+
 TEST_CASE("lane log: every failure has a remedy, the whole code before its class") {
   CHECK(remedy_for({.sqlstate = "53100", .message = "", .column = ""}).find("disk") !=
         std::string_view::npos);
@@ -163,10 +183,17 @@ TEST_CASE("lane reporters: each of them hears everything") {
   both.commit_unknown(0);
   both.unknown_was_committed(0, 6);
   both.commits_lost(0, {}, 7, true);
+  both.found_committed(0, 8);
+  both.row_set_aside(0, {}, kNoTable);
+  both.set_aside_committed(0, 9);
+  both.segment_forgotten(0, {}, 10);
   CHECK(metrics.lanes_in(sink::LaneState::idle) == 1);
   CHECK(metrics.events_committed() == 11);
   CHECK(metrics.events_rewound() == 7);
-  CHECK(f.lines.size() == 7);
+  CHECK(metrics.events_found_committed() == 8);
+  CHECK(metrics.events_set_aside() == 9);
+  CHECK(metrics.events_forgotten() == 10);
+  CHECK(f.lines.size() == 10);
 }
 
 }  // namespace
