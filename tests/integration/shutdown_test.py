@@ -3,9 +3,11 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
+import tempfile
 import time
 import unittest
 
@@ -266,6 +268,32 @@ class Shutdown(SluiceTest):
             _, status = os.waitpid(pid, 0)
         self.assertEqual(os.waitstatus_to_exitcode(status), 0)
         self.assertTrue(os.path.exists(path), "systemd owns the socket's file")
+
+    def test_an_adopted_socket_takes_the_place_of_the_listener_of_its_path(self):
+        directory = tempfile.mkdtemp(prefix="sluice-a-", dir="/tmp")
+        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
+        path = os.path.join(directory, "adopted.sock")
+        daemon = SluiceDaemon(self.dsn(),
+                              {"listener": [{"socket": path, "default_type": "adopted"}]})
+        self.addCleanup(daemon.close)
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(path)
+        listener.listen()
+        pid = spawn_with_listen_fd(daemon, listener)
+        try:
+            wait_until(lambda: daemon.page("/readyz")[0] == 200, 20, "the daemon to be ready")
+            send(path, {"n": 1})
+            send(daemon.socket_path, {"n": 2})  # not replaced: it is made as always
+            wait_until(lambda: self.query("SELECT count(*) FROM events")[0][0] == 2, 20, "the rows")
+        finally:
+            os.kill(pid, signal.SIGTERM)
+            _, status = os.waitpid(pid, 0)
+        self.assertEqual(os.waitstatus_to_exitcode(status), 0)
+        self.assertEqual(dict(self.query("SELECT extra->>'n', type FROM events")),
+                         {"1": "adopted", "2": "log"})
+        self.assertTrue(os.path.exists(path))
+        self.assertFalse(os.path.exists(daemon.socket_path))
 
 
 def spawn_with_listen_fd(daemon, listener):
