@@ -140,6 +140,7 @@ struct DiskSpool::Parts {
   void remove_file(const FileKey& key, const SpoolTime& now);
   void empty_file(File& file);
   bool roll_delivered(const SpoolTime& now);
+  [[nodiscard]] bool head_is_missing() const;
   void take_quarantined();
   void keep_reserve(const SpoolTime& now);
   void give_reserve();
@@ -581,20 +582,30 @@ bool DiskSpool::Parts::has_room() const {
 }
 
 // Segments that are only kept for a failover give way first. If there are none, a segment that
-// still takes blocks but has nothing undelivered is ended, so that it can go.
+// still takes blocks but has nothing undelivered is ended, so that it can go; and one is begun
+// where only a new head is missing, so that the segments of an earlier run can go.
 void DiskSpool::Parts::make_room(const SpoolTime& now) {
   stamp_delivered(now);
   if (delete_old(now, true)) return;
-  (void)roll_delivered(now);
+  if (roll_delivered(now)) (void)delete_old(now, true);
 }
 
 bool DiskSpool::Parts::roll_delivered(const SpoolTime& now) {
   for (LaneIndex lane = 0; lane < open.size(); ++lane) {
-    if (!open[lane].writer || !lanes[lane]->last_is_released()) continue;
+    const bool due = open[lane].writer ? lanes[lane]->last_is_released() : head_is_missing();
+    if (!due) continue;
     give_reserve();
     if (!settle_poisoned(now) || !open_segment(lane, now)) return false;
   }
   return true;
+}
+
+bool DiskSpool::Parts::head_is_missing() const {
+  return std::any_of(files.begin(), files.end(), [this](const auto& each) {
+    const File& file = each.second;
+    return file.delivered_ms >= 0 && !file.emptied && !file.doubtful &&
+           file.heads_needed != UINT64_MAX && file.heads_needed > heads;
+  });
 }
 
 // Full, and nobody may come to append: sees for itself whether the disk takes something.

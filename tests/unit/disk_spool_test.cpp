@@ -313,6 +313,23 @@ TEST_CASE("disk spool: at its cap it is full until something was delivered") {
   CHECK(f.deliver() == Numbers{next});
 }
 
+TEST_CASE("disk spool: one that is at its cap when it starts has room when that was delivered") {
+  DiskSpoolOptions options = small(2);
+  options.bytes_max = 12'000;
+  Fixture f(options);
+  std::uint64_t next = 0;
+  while (const auto lane = f.spool->lane_with_room(f.now)) f.append(next++, 1, *lane);
+  f.kill_and_restart();
+  REQUIRE_FALSE(f.spool->lane_with_room(f.now));
+  CHECK(f.deliver(0).size() + f.deliver(1).size() == next);
+  f.pass(2'000);
+  CHECK(f.spool->why_full().empty());
+  const auto lane = f.spool->lane_with_room(f.now);
+  REQUIRE(lane);
+  f.append(next, 1, *lane);
+  CHECK(f.deliver(*lane) == Numbers{next});
+}
+
 TEST_CASE(
     "disk spool: a delivered segment is kept for retain_time, and can be rewound until then") {
   DiskSpoolOptions options = small();
