@@ -2,24 +2,15 @@
 """What producers that ask for acks are told by a whole daemon: the protocol's page, played out."""
 
 import json
-import os
 import socket
-import subprocess
 import threading
-import time
 import unittest
 
-from support.producer import as_line, connect, numbered, send
-from support.sluice_daemon import build_directory
-from support.sluice_test import SluiceTest, say
+from support.producer import as_line, connect, send
+from support.sluice_test import SluiceTest
 from support.waiting import SLOWNESS, wait_until
 
 HELLO = {"sluice": 1, "ack": "durable"}
-# Beside ten connections that flood, on a machine of its own. What is asserted must hold on a busy one.
-ACK_GOAL_S = 0.020
-ACK_P50_MAX_S = 0.060
-QUIET_EVENTS = 250
-INTERVAL_S = 0.02
 
 
 class Asking:
@@ -138,47 +129,6 @@ class Acks(SluiceTest):
         self.wait_quiet(daemon)
         self.assertLess(daemon.memory_bytes() - before, 16 << 20)
         self.assertEqual(self.rows()[-1]["data"], "last")
-
-
-class Fairness(SluiceTest):
-    cluster_settings = {"shared_buffers": "256MB", "max_wal_size": "4GB"}
-
-    def test_a_quiet_producers_acks_beside_ten_that_flood(self):
-        daemon = self.start_daemon()
-        flood = self._start_flood(daemon)
-        wait_until(lambda: daemon.events("committed") > 50_000, 60, "the flood")
-        with Asking(daemon.socket_path) as quiet:
-            delays = sorted(self._round_trips(quiet))
-            stage = quiet.hello["ack"]
-        self.assertIsNone(flood.poll(), "the flood ended before the measurement")
-        flood.terminate()
-        flood.wait()
-        self.wait_quiet(daemon, timeout=120)
-        p50, p99 = delays[len(delays) // 2], delays[int(len(delays) * 0.99) - 1]
-        say(f"a quiet producer's {stage} acks beside a flood: p50 {p50 * 1e3:.1f} ms, "
-            f"p99 {p99 * 1e3:.1f} ms (goal {ACK_GOAL_S * 1e3:.0f}), max {delays[-1] * 1e3:.1f} ms")
-        if stage == "durable":
-            self.assertLess(p50, ACK_P50_MAX_S * SLOWNESS)
-
-    def _round_trips(self, quiet):
-        for n in range(1, QUIET_EVENTS + 1):
-            sent = time.monotonic()
-            quiet.write({"source": "quiet", "data": n})
-            quiet.until_ack(n)
-            yield time.monotonic() - sent
-            time.sleep(INTERVAL_S)  # the rate is part of what is measured
-
-    def _start_flood(self, daemon):
-        """In a process of its own: Python's threads would wait for each other, not for the daemon."""
-        path = os.path.join(daemon.directory, "flood")
-        with open(path, "wb") as file:
-            file.write(numbered("flood", 0, 20_000, "x" * 300).replace(b'"dedupe_key"', b'"key"'))
-        flood = subprocess.Popen(
-            [os.path.join(build_directory(), "sluice_loadgen"), "--socket", daemon.socket_path,
-             "--file", path, "--connections", "10", "--repeat", "1000"], stdout=subprocess.DEVNULL)
-        self.addCleanup(flood.wait)
-        self.addCleanup(flood.kill)
-        return flood
 
 
 class Stopping(SluiceTest):
