@@ -169,6 +169,7 @@ Connection::Connection(asio::io_context& io, int fd, const Peer& peer, const Lis
 
 Connection::~Connection() {
   shared_.gate.leave(*this);
+  shared_.turns.leave(*this);
 }
 
 asio::awaitable<void> Connection::run() {
@@ -186,10 +187,9 @@ asio::awaitable<void> Connection::read_lines() {
     if (outcome == Outcome::drained) {
       co_await wait_readable();
     } else {
-      // One turn each: the others go first.
-      co_await asio::post(socket_.get_executor(), asio::use_awaitable);
+      co_await let_others_go();
     }
-    const ReadGate::Grant grant = co_await wait_for_turn();
+    const ReadGate::Grant grant = co_await wait_for_room();
     if (done_reading()) co_return;
 
     const std::uint64_t before = bytes_read_;
@@ -215,16 +215,28 @@ asio::awaitable<void> Connection::wait_readable() {
   silent_since_ = Clock::time_point::max();
 }
 
-asio::awaitable<ReadGate::Grant> Connection::wait_for_turn() {
+asio::awaitable<void> Connection::let_others_go() {
+  has_turn_ = false;
+  shared_.turns.enter(*this);
+  while (!has_turn_ && !done_reading()) co_await wait_woken(Clock::time_point::max());
+  shared_.turns.leave(*this);
+}
+
+void Connection::take_turn() {
+  has_turn_ = true;
+  wake();
+}
+
+asio::awaitable<ReadGate::Grant> Connection::wait_for_room() {
   while (!done_reading()) {
-    const ReadGate::Grant grant = ask_for_turn();
+    const ReadGate::Grant grant = ask_for_room();
     if (grant.bytes_max != 0) co_return grant;
     co_await wait_woken(Clock::time_point::max());
   }
   co_return ReadGate::Grant{};
 }
 
-ReadGate::Grant Connection::ask_for_turn() {
+ReadGate::Grant Connection::ask_for_room() {
   if (session_ && session_->is_crowded()) return {};
   if (policy_.on_full == OnFull::wait) return {shared_.gate.ask(*this), true};
   ReadGate::Grant grant = shared_.gate.ask_without_waiting(*this);

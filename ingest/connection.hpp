@@ -23,6 +23,7 @@
 #include "ingest/listener_policy.hpp"
 #include "ingest/listener_reporter.hpp"
 #include "ingest/read_gate.hpp"
+#include "ingest/turn_line.hpp"
 #include "spool/byte_budget.hpp"
 #include "spool/producer_table.hpp"
 
@@ -36,6 +37,7 @@ struct ConnectionShared {
   IngestCounters& counters;
   ListenerReporter& reporter;
   ReadGate& gate;
+  TurnLine& turns;
   const spool::ProducerTable& producers;
   std::function<bool()> spool_full;
   HelloFacts facts;
@@ -55,7 +57,7 @@ struct Peer {
 };
 
 // Thread: the ingest thread's.
-class Connection final : private ReadGate::Reader {
+class Connection final : private ReadGate::Reader, private TurnLine::Waiter {
  public:
   // Once stopping, a connection reads no more than this: more than a socket's buffer holds.
   static constexpr std::size_t kFinalBytesMax = 256 * 1024;
@@ -90,13 +92,15 @@ class Connection final : private ReadGate::Reader {
   class Turn;
 
   void wake() override;
+  void take_turn() override;
 
   // Reading.
   boost::asio::awaitable<void> read_lines();
   [[nodiscard]] bool done_reading() const { return closing_ || timed_out_ || hello_refused_; }
   boost::asio::awaitable<void> wait_readable();
-  boost::asio::awaitable<ReadGate::Grant> wait_for_turn();
-  [[nodiscard]] ReadGate::Grant ask_for_turn();
+  boost::asio::awaitable<void> let_others_go();
+  boost::asio::awaitable<ReadGate::Grant> wait_for_room();
+  [[nodiscard]] ReadGate::Grant ask_for_room();
   boost::asio::awaitable<void> wait_woken(std::chrono::steady_clock::time_point until);
   [[nodiscard]] Outcome read(const ReadGate::Grant& grant);
   void take(std::string_view bytes, bool has_room);
@@ -132,6 +136,7 @@ class Connection final : private ReadGate::Reader {
       std::chrono::steady_clock::time_point::max();
   bool timed_out_ = false;
   bool hello_refused_ = false;
+  bool has_turn_ = false;
   bool stopping_ = false;
   bool closing_ = false;
   std::uint64_t bytes_read_ = 0;

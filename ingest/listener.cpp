@@ -97,6 +97,11 @@ Listener::Listener(asio::io_context& io, std::vector<ListeningSocket> sockets,
       options_(with_defaults(std::move(options))),
       stages_(stages),
       gate_(stages.budget, options_.carry_bytes_max, stages.counters),
+      turns_([this] {
+        asio::post(io_, [weak = std::weak_ptr<Listener*>(self_)] {
+          if (const auto self = weak.lock()) (*self)->turns_.next();
+        });
+      }),
       buffer_(std::make_unique_for_overwrite<char[]>(ReadGate::kReadBytesMax)),
       shared_{stages.budget,
               stages.parser,
@@ -104,6 +109,7 @@ Listener::Listener(asio::io_context& io, std::vector<ListeningSocket> sockets,
               stages.counters,
               stages.reporter,
               gate_,
+              turns_,
               stages.producers,
               stages.spool_full,
               options_.facts,

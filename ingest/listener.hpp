@@ -17,6 +17,7 @@
 #include "ingest/listener_reporter.hpp"
 #include "ingest/read_gate.hpp"
 #include "ingest/socket_address.hpp"
+#include "ingest/turn_line.hpp"
 
 namespace sluice::ingest {
 
@@ -94,6 +95,7 @@ class Listener final {
   const ListenerOptions options_;
   const ListenerStages stages_;
   ReadGate gate_;
+  TurnLine turns_;
   const std::unique_ptr<char[]> buffer_;
   ConnectionShared shared_;
   std::vector<std::unique_ptr<Acceptor>> acceptors_;

@@ -132,6 +132,15 @@ class ListenerBench final {
     while (io_.poll() != 0) {
     }
   }
+  // Runs what the loop has to do piece by piece until `done()`. False: it has nothing left.
+  template <typename Done>
+  [[nodiscard]] bool step_until(Done&& done) {
+    while (!done()) {
+      io_.restart();
+      if (io_.poll_one() == 0) return false;
+    }
+    return true;
+  }
   // Runs the loop until `done()`, for the bounded time that a timer or TCP needs.
   template <typename Done>
   [[nodiscard]] bool runs_until(Done&& done) {

@@ -137,6 +137,26 @@ TEST_CASE("listener: with the budget used up nothing is read, and all arrives wh
   CHECK(bench.budget().used_bytes() == 0);
 }
 
+TEST_CASE("listener: who becomes readable is read before ten that flood have each had a turn") {
+  Bench bench({}, 16 << 20);
+  std::vector<Producer> flood;
+  std::string bytes;
+  while (bytes.size() < 150'000) bytes += event(1234567) + "\n";
+  for (int i = 0; i < 10; ++i) flood.push_back(bench.connect());
+  Producer quiet = bench.connect();
+  bench.settle();
+  for (Producer& producer : flood) REQUIRE(producer.write(bytes) == bytes.size());
+  REQUIRE(bench.step_until([&] { return bench.counters.bytes_received > 660'000; }));
+  const std::uint64_t before = bench.counters.bytes_received;
+  quiet.write(event(5) + "\n");
+  bool found = false;
+  REQUIRE(bench.step_until([&] {
+    for (const std::string& line : bench.lines()) found = found || line == event(5);
+    return found;
+  }));
+  CHECK(bench.counters.bytes_received - before < 4 * ingest::ReadGate::kReadBytesMax);
+}
+
 TEST_CASE("listener: a line of 100 MB takes no memory and the next line is stored") {
   Bench bench;
   Producer producer = bench.connect();
