@@ -7,7 +7,8 @@ import unittest
 from support.producer import Load
 from support.sluice_test import SluiceTest
 from support.waiting import wait_until
-from support.wire_proxy import CutAfterCommit, CutBeforeCommit, CutInCopy, Stall, WireProxy
+from support.wire_proxy import (CutAfterCommit, CutBeforeCommit, CutInCopy, RollbackForCommit, Stall,
+                                WireProxy)
 
 EVENTS = 20_000
 SETTINGS = {"postgres": {"lanes": 2, "batch_rows_max": 1000}}
@@ -51,6 +52,14 @@ class CommitCut(SluiceTest):
                 self.finish(self.ship_through(fault))
                 self.assertEqual(fault.struck, 3)
                 self.assertGreaterEqual(self.daemon.metrics()["sluice_commits_unknown_total"], 3)
+
+    def test_a_commit_that_was_answered_by_rollback(self):
+        """A success by its status; only the tag tells that nothing was committed."""
+        fault = RollbackForCommit(nth=2, times=3)
+        self.finish(self.ship_through(fault))
+        self.assertEqual(fault.struck, 3)
+        # Believed, it would be a commit that the database has lost.
+        self.assertEqual(self.daemon.metrics().get("sluice_commits_lost_total", 0), 0)
 
     def test_cut_in_the_middle_of_copy(self):
         for after_bytes in (0, 1, 50_000, 200_000):

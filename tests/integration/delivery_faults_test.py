@@ -48,6 +48,7 @@ class Cuts(FaultTest):
         for nth in (1, 3):
             self.strike_with(RollbackForCommit(nth))
         self.settle(self.daemon)
+        self.assertEqual(self.daemon.metrics().get("sluice_commits_lost_total", 0), 0)
 
     def test_copy_cut_off_in_its_middle(self):
         for after_bytes in (0, 1, 1000, 20_000, 50_000):
