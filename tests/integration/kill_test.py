@@ -26,7 +26,8 @@ class Ends(FaultTest):
         super().setUp()
         say(f"seed {SEED}")
         self.source = random.Random(SEED)
-        self.daemon = self.start_spooling({"postgres": {"drain_timeout": "2s"}})
+        # Retention is short, so that deleting segments is among what is killed.
+        self.daemon = self.start_spooling({"postgres": {"drain_timeout": "2s"}}, retain_time="2s")
         kinds = (KEYED, KEYED, NAMED, NAMED, PLAIN)
         self.start_producers(self.daemon, kinds, rate=2000, hang_up_every=500)
         self.wait_acks(100)

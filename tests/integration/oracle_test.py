@@ -181,6 +181,11 @@ class Verdicts(unittest.TestCase):
         with self.assertRaisesRegex(AssertionError, "more than once"):
             self.oracle([0], [(3, 0)]).check([self.Told])
 
+    def test_two_records_of_one_place_are_one_and_of_two_places_are_two(self):
+        self.assertEqual(self.oracle([1], [(3, 0), (3, 0)]).check([self.Told])["set_aside"], 1)
+        with self.assertRaisesRegex(AssertionError, "more than once"):
+            self.oracle([1], [(3, 0), (4, 0)]).check([self.Told])
+
     def test_what_was_refused_or_never_sent_must_not_be_there(self):
         with self.assertRaisesRegex(AssertionError, "refused and stored"):
             self.oracle([0, 2]).check([self.Told])

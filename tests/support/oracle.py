@@ -19,20 +19,21 @@ class Judgement:
         self.wrong = []
 
 
-def set_aside_records(spool_directory, watermarks):
-    """The records in aside/ that count: those below their segment's watermark. A segment that the
-    database does not know has delivered nothing, so that its records are void. An event may have several,
-    written again after a crash; the last counts."""
-    records = {}
-    for path in sorted(glob.glob(os.path.join(spool_directory, "aside", "*.ndjson"))):
-        with open(path, "rb") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    continue  # cut short by a crash, so never promised
-                record = json.loads(line)
-                if record["index"] < watermarks.get(record["segment"], 0):
-                    records[record["segment"], record["index"]] = record
-    return records.values()
+def set_aside_records(spool_directories, watermarks):
+    """The records in aside/ that count: those below their segment's watermark; of several for one event,
+    the last. A segment that the database does not know has delivered nothing, so that its records are
+    void."""
+    counting = {}
+    for spool in spool_directories:
+        for path in sorted(glob.glob(os.path.join(spool, "aside", "*.ndjson"))):
+            with open(path, "rb") as file:
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        continue  # cut short by a crash, so never promised
+                    record = json.loads(line)
+                    if record["index"] < watermarks.get(record["segment"], 0):
+                        counting[record["segment"], record["index"]] = record
+    return list(counting.values())
 
 
 class Oracle:
@@ -83,11 +84,10 @@ class Oracle:
         if any(os.path.isdir(os.path.join(spool, "aside")) for spool in self._spools):
             watermarks = dict(self._query(
                 "SELECT segment_id::text, upto FROM sluice.watermark", None))
-            for spool in self._spools:
-                for record in set_aside_records(spool, watermarks):
-                    event = json.loads(record["line"])
-                    if event.get("source") == name:
-                        counts[event["data"]["n"]] += 1
+            for record in set_aside_records(self._spools, watermarks):
+                event = json.loads(record["line"])
+                if event.get("source") == name:
+                    counts[event["data"]["n"]] += 1
         return counts
 
 
