@@ -130,7 +130,7 @@ bool AsideLog::append(const AsideRecord& record) {
   const std::string line = aside_line(record);
   constexpr int kFilesTried = 2;
   for (int i = 0; i < kFilesTried; ++i) {
-    if (bytes_ + line.size() > options_.bytes_max || (!file_ && !open_file())) return false;
+    if (!has_room(line.size()) || (!file_ && !open_file())) return false;
     const std::uint64_t offset = end_;
     switch (write(line)) {
       case Written::yes:
@@ -144,6 +144,18 @@ bool AsideLog::append(const AsideRecord& record) {
     }
   }
   return false;
+}
+
+// At the cap it looks again: somebody may have taken files away.
+bool AsideLog::has_room(std::size_t bytes) {
+  if (bytes_ + bytes <= options_.bytes_max) return true;
+  std::vector<DirectoryEntry> entries;
+  if (disk_.list(kDirectory, entries)) return false;
+  bytes_ = 0;
+  for (const DirectoryEntry& entry : entries) {
+    if (entry.is_file && number_in(entry.name)) bytes_ += entry.bytes;
+  }
+  return bytes_ + bytes <= options_.bytes_max;
 }
 
 bool AsideLog::open_file() {

@@ -2,6 +2,7 @@
 // them): one at a time is written, by one run; those of earlier runs are only read.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -49,6 +50,7 @@ class AsideLog final : public AsideWriter {
   [[nodiscard]] bool scan();
   void scan_file(std::uint32_t file);
   void note(const Uuid& segment, const Record& record);
+  [[nodiscard]] bool has_room(std::size_t bytes);
   [[nodiscard]] bool open_file();
   [[nodiscard]] Written write(const std::string& line);
   [[nodiscard]] AsideEntry entry_of(const Record& record) const;
