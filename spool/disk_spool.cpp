@@ -120,6 +120,7 @@ struct DiskSpool::Parts {
   [[nodiscard]] bool ready_to_append(LaneIndex lane, const SpoolTime& now);
   [[nodiscard]] bool settle_poisoned(const SpoolTime& now);
   void seal(LaneIndex lane, const SpoolTime& now);
+  void secure_keys(LaneIndex lane);
   void close_open(LaneIndex lane, std::uint64_t heads_needed);
   void poison(LaneIndex lane);
   [[nodiscard]] SegmentWriter::Result write_group(LaneIndex lane, const std::vector<Chunk>& chunks,
@@ -373,6 +374,8 @@ bool DiskSpool::Parts::open_segment(LaneIndex lane, const SpoolTime& now) {
     set_full(is_no_space(*error) ? kFullDisk : kFullFails, now);
     return false;
   }
+  // Once its end is told elsewhere nobody reads the segment's keys out of it any more.
+  secure_keys(lane);
   // Also if the naming fails: a name that could not be synced may come back after a power cut, and
   // then it says where the segment before it ends.
   ++next_ordinal;
@@ -420,8 +423,14 @@ void DiskSpool::Parts::seal(LaneIndex lane, const SpoolTime& now) {
     file.bytes += kBlockHeaderBytes;
     bytes += kBlockHeaderBytes;
   }
-  if (sealed.keys && sealed.keys->sync()) {
-    reporter.keys_lost(file.name, "its side file could not be synced");
+}
+
+// Makes the side file and its name durable.
+void DiskSpool::Parts::secure_keys(LaneIndex lane) {
+  const Open& open_here = open[lane];
+  if (!open_here.keys) return;
+  if (open_here.keys->sync() || disk.sync_directory("")) {
+    reporter.keys_lost(files.at(open_here.file).name, "its side file could not be synced");
   }
 }
 
@@ -445,6 +454,7 @@ void DiskSpool::Parts::poison(LaneIndex lane) {
   const Uuid id = poisoned.file.id;
   reporter.segment_poisoned(id, poisoned.writer->failure().step, poisoned.writer->failure().error);
   const std::uint64_t from = poisoned.writer->end_index();
+  secure_keys(lane);
   close_open(lane, heads + 1);
   open[lane].supersedes = {id, from};
 }

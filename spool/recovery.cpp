@@ -291,6 +291,8 @@ class Recovery {
       if (!error) error = writer->append(written_us, keys);
     }
     if (!error) error = writer->sync();
+    // Before a head says where the segment ends: from then on it is not read for its keys.
+    if (!error) error = disk_.sync_directory("");
     if (error) reporter_.keys_lost(name, error.message());
   }
 
