@@ -29,7 +29,7 @@ write(0, [b"ab", b"cd"])
 write(4, [b"ef", b"gh"])
 os.fdatasync(new)
 os.rename("new", "kept", src_dir_fd=root, dst_dir_fd=root)
-os.fsync(root)
+os.fsync(os.open(".", os.O_RDONLY, dir_fd=root))
 os.pwrite(new, b"XYZ", 8)
 os.unlink("kept", dir_fd=root)
 """

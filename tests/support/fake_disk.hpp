@@ -137,6 +137,7 @@ class FakeDisk final : public spool::Disk {
     FileImage medium;
     std::vector<Range> dirty;     // written since the last sync
     std::vector<Range> doubtful;  // dirty in a sync that failed: the kernel thinks them clean
+    std::vector<Range> cut;       // by truncate since the last sync: as it was, or zeros
 
     void soil(std::uint64_t begin, std::uint64_t end) {
       if (!dirty.empty() && dirty.back().end == begin) {
@@ -238,8 +239,10 @@ class FakeDisk::File final : public spool::DiskFile {
     }
     Inode& inode = *inode_;
     inode.medium.resize(inode.cache.size());
+    for (const Range& range : inode.cut) inode.medium.take(inode.cache, range.begin, range.end);
     for (const Range& range : inode.dirty) inode.medium.take(inode.cache, range.begin, range.end);
     inode.dirty.clear();
+    inode.cut.clear();
     return {};
   }
 
@@ -249,7 +252,7 @@ class FakeDisk::File final : public spool::DiskFile {
     const std::uint64_t before = inode_->cache.size();
     if (bytes >= before) return disk_.grow(*inode_, bytes) ? std::error_code{} : error(ENOSPC);
     inode_->cache.resize(bytes);
-    inode_->soil(bytes, before);
+    inode_->cut.push_back({bytes, before});
     disk_.used_bytes_ -= before - bytes;
     return {};
   }
@@ -445,6 +448,11 @@ inline void FakeDisk::spill(Inode& inode, Range range, bool damaged) {
 
 inline void FakeDisk::lose_unsynced(Inode& inode) {
   const std::uint64_t size = inode.cache.size();
+  if (!inode.cut.empty() && random_.once_in(2)) {
+    for (const Range& range : inode.cut) {
+      inode.medium.resize(std::min(inode.medium.size(), range.begin));
+    }
+  }
   const bool is_dirty = !inode.dirty.empty() || inode.medium.size() != size;
   switch (is_dirty ? random_.below(4) : 0) {
     case 0:  // nothing survives
@@ -469,6 +477,7 @@ inline void FakeDisk::lose_unsynced(Inode& inode) {
   inode.cache = inode.medium;
   inode.dirty.clear();
   inode.doubtful.clear();
+  inode.cut.clear();
 }
 
 inline void FakeDisk::fail_sync(Inode& inode) {

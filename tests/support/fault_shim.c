@@ -116,7 +116,8 @@ static const char *resolve(int dir_fd, const char *path, char *buffer, size_t si
     elsewhere[length] = '\0';
     base = elsewhere;
   }
-  snprintf(buffer, size, "%s/%s", base, path);
+  const int is_itself = strcmp(path, ".") == 0;
+  snprintf(buffer, size, "%s%s%s", base, is_itself ? "" : "/", is_itself ? "" : path);
   return is_inside(buffer) ? buffer : NULL;
 }
 

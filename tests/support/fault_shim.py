@@ -126,7 +126,12 @@ class PowerCutReplay:
         self.directories = {""}
 
     def at_end(self):
-        return self._log.find(b"\n", self.position) < 0
+        """Also before a call whose entry was cut short when the process was killed."""
+        end = self._log.find(b"\n", self.position)
+        if end < 0:
+            return True
+        call, *arguments = self._log[self.position:end].split(b" ")
+        return call == b"write" and end + 1 + int(arguments[2]) >= len(self._log)
 
     def step(self):
         """One call; returns its name."""
