@@ -13,7 +13,7 @@ from support.fault_test import SEED, FaultTest
 from support.postgres_cluster import own_by_unprivileged_user
 from support.sluice_test import say
 from support.small_disk import SmallDisk, may_mount
-from support.waiting import wait_until
+from support.waiting import SLOWNESS, wait_until
 from support.wire_proxy import (CutAfterCommit, CutBeforeCommit, CutInCopy, RollbackForCommit,
                                 WireProxy)
 
@@ -86,25 +86,33 @@ class Outage(FaultTest):
                              window=4000, lines_per_write=200)
         self.wait_commits(daemon, 1000)
         self.cluster.stop("immediate")
-        self.wait_acks(10_000)
+        # What is filled once, such as queue and caches, is filled by half of the backlog.
+        self.wait_backlog(BACKLOG_MIB / 2)
         start_bytes = daemon.memory_bytes()
-        spool = self.spools[0]
-        wait_until(lambda: self.bytes_of(spool) > BACKLOG_MIB * MIB, 600, "the backlog", every=0.1)
+        self.wait_backlog(BACKLOG_MIB)
         self.check_alive()
         grown = daemon.memory_bytes() - start_bytes
         self.assertEqual(daemon.page("/readyz")[0], 200)
         for load in self.producers:
             load.finish()
         made = sum(load.made for load in self.producers)
-        say(f"{made:,} events in {self.bytes_of(spool) / MIB:.0f} MiB of spool, "
+        say(f"{made:,} events in {self.bytes_of(self.spools[0]) / MIB:.0f} MiB of spool, "
             f"resident {daemon.memory_bytes() / MIB:.1f} MiB, grown by {grown / MIB:.2f} MiB")
-        self.assertLess(grown, 8 * MIB)
+        self.check_memory(grown, 8 * MIB)
         self.cluster.start()
         began = time.monotonic()
         self.settle(daemon, timeout=600)
         say(f"drained in {time.monotonic() - began:.1f} s with Postgres' recovery, "
             f"peak {daemon.memory_bytes(peak=True) / MIB:.1f} MiB")
-        self.assertLess(daemon.memory_bytes(peak=True), 64 * MIB)
+        self.check_memory(daemon.memory_bytes(peak=True), 64 * MIB)
+
+    def wait_backlog(self, mebibytes):
+        wait_until(lambda: self.bytes_of(self.spools[0]) > mebibytes * MIB, 900,
+                   f"{mebibytes:g} MiB of backlog", every=0.1)
+
+    def check_memory(self, taken, most):
+        if SLOWNESS == 1:  # a sanitizer has its own idea of memory
+            self.assertLess(taken, most)
 
     @staticmethod
     def bytes_of(spool):

@@ -17,7 +17,7 @@ from support.waiting import SLOWNESS, wait_until
 KILLS = int(os.environ.get("SLUICE_TEST_KILLS", "0"))
 SECONDS = float(os.environ.get("SLUICE_TEST_KILL_SECONDS", "25"))
 TERMS = int(os.environ.get("SLUICE_TEST_TERMS", "0"))
-TERM_SECONDS = float(os.environ.get("SLUICE_TEST_TERM_SECONDS", "15"))
+TERM_SECONDS = float(os.environ.get("SLUICE_TEST_TERM_SECONDS", "10"))
 START_S_MAX = 1.0
 
 
