@@ -50,6 +50,7 @@ void AckLedger::durable(Ticket ticket, std::uint64_t stored, std::uint64_t dupli
 }
 
 void AckLedger::turned_away(Ticket ticket, std::span<const Lines> lines, Refusal code) {
+  has_turned_away_.store(true, std::memory_order_relaxed);
   {
     const std::lock_guard lock(mutex_);
     for (const Lines& run : lines) {

@@ -84,6 +84,10 @@ class AckLedger final {
   // Nothing of the chunk was stored: these lines of it, in order, are refused. The end of the
   // ticket.
   void turned_away(Ticket ticket, std::span<const Lines> lines, Refusal code);
+  // Whether turned_away() was ever called. Thread: any.
+  [[nodiscard]] bool has_turned_away() const {
+    return has_turned_away_.load(std::memory_order_relaxed);
+  }
 
   // The sink's side.
 
@@ -106,7 +110,8 @@ class AckLedger final {
 
   const AckStage stage_;
   const std::function<void()> on_progress_;
-  std::atomic<bool> told_{false};  // on_progress_ was called and take_progress() was not
+  std::atomic<bool> told_{false};             // on_progress_ was called and take_progress() was not
+  std::atomic<bool> has_turned_away_{false};  // publishes nothing but itself
 
   mutable std::mutex mutex_;
   std::deque<Pushed> pushed_;  // tickets [first_ticket_, first_ticket_ + size), the first not done

@@ -39,6 +39,12 @@ class AckSession final {
   void enter_chunk(Origin& origin, std::uint64_t last_line);
   // A line that does not come to the queue.
   void refused(std::uint64_t line, Refusal code);
+  // Whether no line of this connection may be stored any more: its producer has a name, and one of
+  // its lines found no room. Were a later one stored, the number that is kept for the name would
+  // pass that line, and sent again it would count as a duplicate.
+  [[nodiscard]] bool takes_no_more() const {
+    return producer_ && (had_no_room_ || ledger_->has_turned_away());
+  }
   // All lines up to this one were refused, were empty, or were pushed.
   void handled(std::uint64_t line);
   // The line that was under way was given up, as nothing came of it for too long.
@@ -74,6 +80,7 @@ class AckSession final {
   std::uint64_t stored_ = 0;
   std::uint64_t duplicates_ = 0;
   std::uint64_t refused_ = 0;
+  bool had_no_room_ = false;  // a line was refused for want of room
 };
 
 }  // namespace sluice::ingest

@@ -21,12 +21,12 @@ void Answers::ack(std::uint64_t lines) {
   acked_ = std::max(acked_, lines);
 }
 
-void Answers::nack(std::uint64_t line, std::string_view code, bool retry) {
+void Answers::nack(std::uint64_t line, std::string_view code, bool retry, Nack keep) {
   std::string text = "{\"nack\":" + std::to_string(line) + ",\"code\":\"";
   text += code;
   text += retry ? "\",\"retry\":true}\n" : "\",\"retry\":false}\n";
   const std::size_t before_it = nacks_unsent_ != 0 ? kNumberLineBytesMax : 0;
-  if (unsent_bytes() + before_it + text.size() > kBytesMax) {
+  if (keep == Nack::if_it_fits && unsent_bytes() + before_it + text.size() > kBytesMax) {
     ++nacks_unsent_;
     add(counters_.nacks_unsent, 1);
     return;

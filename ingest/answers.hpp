@@ -28,8 +28,12 @@ class Answers final {
   void say(std::string_view line);
   // The first `lines` lines are done with.
   void ack(std::uint64_t lines);
+  enum class Nack {
+    if_it_fits,
+    always,  // kept as what is said: for few
+  };
   // The line was refused; `retry`: sent again later, it may pass.
-  void nack(std::uint64_t line, std::string_view code, bool retry);
+  void nack(std::uint64_t line, std::string_view code, bool retry, Nack keep = Nack::if_it_fits);
 
   // What to send now; empty: nothing. Valid until the next call.
   [[nodiscard]] std::string_view next();

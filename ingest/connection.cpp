@@ -65,7 +65,7 @@ class Connection::Turn final {
         return;
       case LineKind::whole:
         ++received_;
-        if (has_room_) {
+        if (has_room_ && !takes_no_more()) {
           parse(line.text);
         } else {
           turn_away();
@@ -122,6 +122,10 @@ class Connection::Turn final {
     shared_.reporter.line_refused(
         {reason, connection_.peer_.uid, connection_.peer_.connection, number_});
     if (connection_.session_) connection_.session_->refused(number_, reason);
+  }
+
+  [[nodiscard]] bool takes_no_more() const {
+    return connection_.session_ && connection_.session_->takes_no_more();
   }
 
   void turn_away() {

@@ -24,6 +24,11 @@ bool is_patient(const Origin& origin) {
   return origin.on_full == OnFull::wait;
 }
 
+// Whether a chunk before it of the same connection was, and it must not go ahead of that.
+bool has_to_be_turned_away(const Origin& origin) {
+  return origin.producer && origin.ledger && origin.ledger->has_turned_away();
+}
+
 // The lines of the chunk's events.
 std::vector<AckLedger::Lines> lines_of(const spool::Chunk& chunk, const Origin& origin) {
   std::vector<AckLedger::Lines> lines;
@@ -108,7 +113,13 @@ void Journal::admit_gathered(const spool::SpoolTime& now) {
   block_.patient_chunks = block_.chunks.size();
   block_.patient_shares = block_.shares.size();
   if (impatient != gathered_.end()) block_.patient = admission_.mark();
-  for (auto taken = impatient; taken != gathered_.end(); ++taken) admit(std::move(*taken), now);
+  for (auto taken = impatient; taken != gathered_.end(); ++taken) {
+    if (has_to_be_turned_away(taken->origin)) {
+      turn_away(*taken);
+    } else {
+      admit(std::move(*taken), now);
+    }
+  }
   gathered_.clear();
 }
 
@@ -214,16 +225,18 @@ Journal::Turn Journal::turn_away_waiting() {
   const auto impatient =
       std::stable_partition(gathered_.begin(), gathered_.end(),
                             [](const Taken& taken) { return is_patient(taken.origin); });
-  for (auto taken = impatient; taken != gathered_.end(); ++taken) {
-    turn_away(taken->origin, lines_of(taken->chunk, taken->origin), taken->chunk.count());
-  }
+  for (auto taken = impatient; taken != gathered_.end(); ++taken) turn_away(*taken);
   gathered_.erase(impatient, gathered_.end());
   Taken taken;
   for (std::size_t i = 0; i < kTakenChunksMax; ++i) {
     if (!stages_.queue.pop_impatient(taken.chunk, taken.origin)) return {Result::spool_full};
-    turn_away(taken.origin, lines_of(taken.chunk, taken.origin), taken.chunk.count());
+    turn_away(taken);
   }
   return {Result::worked};
+}
+
+void Journal::turn_away(const Taken& taken) {
+  turn_away(taken.origin, lines_of(taken.chunk, taken.origin), taken.chunk.count());
 }
 
 void Journal::turn_away(const Origin& origin, std::span<const AckLedger::Lines> lines,

@@ -43,6 +43,9 @@ struct JournalStages {
 // let producers wait leave it again, and the rest is tried again as it is: nothing else goes ahead
 // of it, so that no connection's order is broken, and no line is acked before it.
 //
+// Once a chunk of a named producer's connection was turned away, its later chunks are too: were
+// they stored, the number that is kept for the name would pass lines that are not.
+//
 // A chunk's duplicates are done with when its block is: their originals are in that block or in one
 // before it. They are committed when every lane has committed what was appended to it so far in
 // this run. (An original that a run before this one left in the spool is durable, but may be
@@ -114,6 +117,7 @@ class Journal final {
   [[nodiscard]] Turn refused();
   void turn_away(const Origin& origin, std::span<const AckLedger::Lines> lines,
                  std::uint64_t events);
+  void turn_away(const Taken& taken);
   [[nodiscard]] Turn turn_away_waiting();
   void publish(const spool::SpoolTime& now);
 

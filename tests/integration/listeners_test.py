@@ -4,12 +4,13 @@
 import json
 import os
 import shutil
+import socket
 import tempfile
 import unittest
 
 from support.producer import as_line, connect, numbered, send
 from support.sluice_test import SluiceTest
-from support.waiting import wait_until
+from support.waiting import SLOWNESS, wait_until
 
 NOBODY = 65534
 
@@ -80,9 +81,18 @@ class Listeners(SluiceTest):
             self.assertEqual([(nack["code"], nack["retry"]) for nack in nacks],
                              [("full", True)] * len(nacks))
             self.assertGreater(len(nacks), 0)
+            named = connect(self.paths["rejecting"])
+            self.addCleanup(named.close)
+            named.settimeout(30 * SLOWNESS)
+            lines = numbered("p", 0, 3).splitlines(keepends=True)
+            hello = b'{"sluice":1,"ack":"durable","producer":"p","first":1}\n'
+            named.sendall(hello + lines[0])
+            told = named.makefile()
+            self.assertEqual(json.loads(told.readline())["have"], 0)
+            self.assertEqual(json.loads(told.readline()), {"nack": 1, "code": "full", "retry": True})
             send(self.paths["dropping"], *[{"n": n} for n in range(50)])
             wait_until(lambda: daemon.events("dropped") == 50, 20, "dropped lines")
-            wait_until(lambda: daemon.rejected("full") == 3, 20, "rejected lines")
+            wait_until(lambda: daemon.rejected("full") == 4, 20, "rejected lines")
             wait_until(daemon.books_balance, 20, "balanced books")
         finally:
             self.cluster.start()
@@ -90,6 +100,23 @@ class Listeners(SluiceTest):
         sent = offered.finish()
         self.wait_quiet(daemon)
         self.assert_each_once({"w": sent})
+
+        # There is room, but not behind that line: it would pass for stored when it is sent again.
+        named.sendall(b"".join(lines[1:]))
+        nacks = []
+        while len(nacks) < 2:
+            answer = json.loads(told.readline())
+            nacks += [(answer["nack"], answer["code"])] if "nack" in answer else []
+        self.assertEqual(nacks, [(2, "full"), (3, "full")])
+        with connect(self.paths["rejecting"]) as again:
+            again.settimeout(30 * SLOWNESS)
+            again.sendall(hello + b"".join(lines))
+            again.shutdown(socket.SHUT_WR)
+            answers = [json.loads(line) for line in again.makefile()]
+        self.assertEqual(answers[0]["have"], 0)
+        self.assertEqual(answers[-1], {"done": 3, "stored": 3, "duplicate": 0, "rejected": 0})
+        self.wait_quiet(daemon)
+        self.assert_each_once({"w": sent, "p": 3})
         self.assertEqual(daemon.page("/readyz")[0], 200)
         self.assertEqual(full_reason(daemon), None)
 

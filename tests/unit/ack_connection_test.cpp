@@ -530,6 +530,71 @@ TEST_CASE(
   CHECK(bench.take_chunk().numbers == Numbers{4});
 }
 
+TEST_CASE("on_full: after a line without room a named producer's connection takes no more") {
+  for (const OnFull on_full : {OnFull::reject, OnFull::drop}) {
+    Bench bench(with_policy(on_full));
+    Producer producer = greeted(bench, hello_of("builder-7", 1));
+    producer.write(event(1) + "\n");
+    bench.settle();
+    bench.spool_full = true;
+    producer.write(event(2) + "\n");
+    bench.settle();
+    bench.spool_full = false;
+    CHECK(producer.answers() == Lines{R"({"nack":2,"code":"full","retry":true})"});
+    producer.write(event(3) + "\n\n" + event(5) + "\n");
+    bench.settle();
+    CHECK(producer.answers() == Lines{R"({"nack":3,"code":"full","retry":true})",
+                                      R"({"nack":5,"code":"full","retry":true})"});
+    CHECK(bench.lines() == Lines{event(1)});
+    CHECK(bench.counters.lines_received == 4);
+
+    Producer again = greeted(bench, hello_of("builder-7", 2));
+    again.write(event(2) + "\n");
+    bench.settle();
+    CHECK(bench.take_chunk().lines == Lines{event(2)});
+  }
+}
+
+TEST_CASE("on_full: what the journal turned away stops a named producer's connection too") {
+  Bench bench(with_policy(OnFull::reject));
+  Producer named = greeted(bench, hello_of("builder-7", 1));
+  named.write(event(1) + "\n");
+  bench.settle();
+  const Bench::Taken taken = bench.take_chunk();
+  const std::array<AckLedger::Lines, 1> lines{{{1, 1}}};
+  taken.origin.ledger->turned_away(taken.origin.ticket, lines, Refusal::full);
+  named.write(event(2) + "\n");
+  bench.settle();
+  CHECK(bench.lines().empty());
+  const Lines answers = named.answers();
+  CHECK(std::count(answers.begin(), answers.end(), R"({"nack":2,"code":"full","retry":true})") ==
+        1);
+}
+
+TEST_CASE("on_full: a named producer that does not read is told of the first line without room") {
+  Bench bench(with_policy(OnFull::reject), 64 << 20);
+  Producer producer = bench.connect();
+  producer.write(hello_of("builder-7", 1));
+  std::uint64_t lines = 0;
+  while (bench.counters.nacks_unsent == 0) {
+    producer.write("[]\n[]\n[]\n[]\n");
+    lines += 4;
+    bench.settle();
+  }
+  bench.spool_full = true;
+  producer.write(event(1) + "\n" + event(2) + "\n");
+  bench.settle();
+  const std::string first =
+      "{\"nack\":" + std::to_string(lines + 1) + R"(,"code":"full","retry":true})";
+  const std::string ack = "{\"ack\":" + std::to_string(lines + 2) + "}";
+  Lines answers;
+  REQUIRE(bench.runs_until([&] {
+    for (std::string& line : producer.answers()) answers.push_back(std::move(line));
+    return !answers.empty() && answers.back() == ack;
+  }));
+  CHECK(std::count(answers.begin(), answers.end(), first) == 1);
+}
+
 TEST_CASE("on_full: with drop lines are counted and forgotten, and nacked to those who ask") {
   Bench bench(with_policy(OnFull::drop));
   Producer asking = greeted(bench);

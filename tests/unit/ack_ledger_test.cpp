@@ -93,7 +93,9 @@ TEST_CASE("ack ledger: chunks that are turned away are told line by line, once, 
   const auto second = f.ledger.push(6);
   f.ledger.handled(6);
   const std::vector<Lines> lines = {{4, 4}, {6, 6}};
+  CHECK_FALSE(f.ledger.has_turned_away());
   f.ledger.turned_away(second, lines, Refusal::full);
+  CHECK(f.ledger.has_turned_away());
   CHECK(f.told == 1);
   AckLedger::Progress progress = f.ledger.take_progress();
   CHECK(progress.acked == 0);

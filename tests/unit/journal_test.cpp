@@ -659,6 +659,57 @@ TEST_CASE("journal: lines that are turned away leave their producer's mark where
   CHECK(f.spool.numbers() == Numbers{1, 2, 3, 4});
 }
 
+TEST_CASE("journal: after a chunk that was turned away a named producer's later ones are too") {
+  Fixture f;
+  Client named(f, OnFull::reject, AckStage::durable);
+  Client dropped(f, OnFull::drop, AckStage::durable);
+  Client unnamed(f, OnFull::reject, AckStage::durable);
+  named.named(7, 1).send({1});
+  dropped.named(8, 1).send({2});
+  unnamed.send({3});
+  f.spool.refuses = true;
+  CHECK(f.turn() == Journal::Result::spool_full);
+  f.spool.refuses = false;
+  named.send({4, 5});  // read before their producer could know
+  dropped.send({6});
+  unnamed.send({7});
+  CHECK(f.turn() == Journal::Result::worked);
+  CHECK(f.spool.numbers() == Numbers{7});
+  CHECK(f.producers.have({7, 7}) == 0);
+  CHECK(f.producers.have({8, 8}) == 0);
+  const auto progress = named.progress();
+  REQUIRE(progress.nacks.size() == 1);
+  CHECK(progress.nacks[0].first_line == 1);
+  CHECK(progress.nacks[0].last_line == 3);
+  CHECK(progress.nacks[0].code == Refusal::full);
+  CHECK(progress.stored + progress.duplicates == 0);
+  CHECK(f.counters.events_turned_away == 4);
+  CHECK(f.counters.events_dropped == 2);
+  CHECK(f.in_memory() == 0);
+
+  // What it sends again over another connection is stored.
+  Client again(f, OnFull::reject, AckStage::durable);
+  again.named(7, 1).send({1, 4, 5});
+  CHECK(f.turn() == Journal::Result::worked);
+  CHECK(f.spool.numbers() == Numbers{7, 1, 4, 5});
+  CHECK(f.producers.have({7, 7}) == 3);
+}
+
+TEST_CASE("journal: a block of nothing but such chunks is none") {
+  Fixture f;
+  Client named(f, OnFull::reject, AckStage::durable);
+  named.named(7, 1).send({1});
+  f.spool.refuses = true;
+  CHECK(f.turn() == Journal::Result::spool_full);
+  f.spool.refuses = false;
+  const int appends = f.spool.appends;
+  named.send({2});
+  CHECK(f.turn() == Journal::Result::worked);
+  CHECK(f.turn() == Journal::Result::queue_empty);
+  CHECK(f.spool.appends == appends);
+  CHECK(named.acked() == 2);
+}
+
 TEST_CASE("journal: committed acks come in the order of lines, whichever lane is first") {
   Fixture f;
   Client client(f, OnFull::wait, AckStage::committed);
