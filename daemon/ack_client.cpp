@@ -26,7 +26,7 @@ constexpr milliseconds kPauseMax{1'000};
 
 }  // namespace
 
-AckClient::AckClient(AckClientOptions options, LineWindow& window, LineReader* input,
+AckClient::AckClient(AckClientOptions options, LineWindow& window, LineReader& input,
                      AckClientReporter& reporter)
     : options_(std::move(options)),
       window_(window),
@@ -50,8 +50,13 @@ AckClientEnd AckClient::run() {
     if (end == Turn::again) continue;
     const auto left = std::chrono::duration_cast<milliseconds>(options_.retry_for -
                                                                (Clock::now() - last_progress_));
-    if (left <= milliseconds{0}) return AckClientEnd::unavailable;
-    reporter_.away(reason_, left);
+    const bool no_room = end == Turn::no_room;
+    if (left <= milliseconds{0}) return no_room ? AckClientEnd::no_room : AckClientEnd::unavailable;
+    if (no_room) {
+      reporter_.no_room(left);
+    } else {
+      reporter_.away(reason_, left);
+    }
     std::this_thread::sleep_for(std::min(pause_, left));
     pause_ = std::min(pause_ * 2, kPauseMax);
   }
@@ -81,7 +86,7 @@ AckClient::Turn AckClient::turn(Connection& connection) {
   const bool may_send = connection.greeted && !connection.write_ended;
   const bool has_lines = may_send && !window_.unsent().empty();
   pollfd polled[2] = {{connection.fd, static_cast<short>(has_lines ? POLLIN | POLLOUT : POLLIN), 0},
-                      {may_send && wants_input() ? input_->descriptor() : -1, POLLIN, 0}};
+                      {may_send && wants_input() ? input_.descriptor() : -1, POLLIN, 0}};
   if (::poll(polled, 2, static_cast<int>(kTick.count())) < 0 && errno != EINTR) {
     reason_ = std::strerror(errno);
     return Turn::lost;
@@ -105,16 +110,15 @@ AckClient::Turn AckClient::turn(Connection& connection) {
 }
 
 bool AckClient::wants_input() const {
-  return input_ != nullptr && reading_ && !input_->ended() && window_.has_room();
+  return !input_.ended() && window_.has_room();
 }
 
 bool AckClient::nothing_more_comes() const {
-  const bool input_is_over = input_ == nullptr || !reading_ || input_->ended();
-  return input_is_over && window_.unsent().empty();
+  return input_.ended() && window_.unsent().empty();
 }
 
 void AckClient::read_input() {
-  if (const auto bytes = input_->read()) window_.append(*bytes);
+  if (const auto bytes = input_.read()) window_.append(*bytes);
 }
 
 void AckClient::send_lines(Connection& connection) {
@@ -155,11 +159,15 @@ AckClient::Turn AckClient::receive(Connection& connection) {
 
 AckClient::Turn AckClient::handle(Connection& connection, const AnswerLine& answer) {
   if (!connection.greeted) return greet(connection, answer);
+  if (answer.nack && answer.retry) {
+    reason_ = "it gave up a line: " + answer.code;
+    return answer.code == "full" ? Turn::no_room : Turn::lost;
+  }
   if (answer.nack) {
     const std::uint64_t line = offset_ + *answer.nack;
     // What is acked is not sent again, so that it is not refused again either.
     if (line <= window_.acked() || refused_.insert(line).second) {
-      reporter_.refused(line, answer.code, answer.retry);
+      reporter_.refused(line, answer.code);
     }
   }
   if (answer.nacks_unsent) reporter_.refused_unnamed(*answer.nacks_unsent);
@@ -178,18 +186,16 @@ AckClient::Turn AckClient::greet(Connection& connection, const AnswerLine& answe
     return Turn::rejected;
   }
   const std::uint64_t have = answer.have.value_or(0);
-  if (input_ != nullptr && window_.last_line() == 0 && have > 0) {
+  if (window_.last_line() == 0 && have > 0) {
     // Another run sent these. Numbers follow the hello's, so that the next needs a hello of its
     // own.
     window_.start_after(have);
-    input_->skip_lines(have);
+    input_.skip_lines(have);
     reporter_.found(have);
     return Turn::again;
   }
   connection.greeted = true;
-  if (input_ != nullptr && answer.line_bytes_max) {
-    input_->set_line_bytes_max(*answer.line_bytes_max);
-  }
+  if (answer.line_bytes_max) input_.set_line_bytes_max(*answer.line_bytes_max);
   reporter_.greeted(answer);
   return Turn::more;
 }

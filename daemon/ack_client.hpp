@@ -17,7 +17,7 @@ namespace sluice::daemon {
 struct AckClientOptions {
   std::string socket;    // path
   std::string producer;  // the name that the lines are numbered under
-  // How long nothing may get better while no daemon answers, before that is given up.
+  // How long nothing may get better while no daemon answers or has room, before that is given up.
   std::chrono::milliseconds retry_for{30'000};
 };
 
@@ -29,12 +29,14 @@ class AckClientReporter {
   // Lines up to this one were stored under this name before: they are not sent.
   virtual void found(std::uint64_t have) = 0;
   virtual void greeted(const AnswerLine& hello) = 0;
-  // Each line once. `retry`: it may be taken at another time, under another number.
-  virtual void refused(std::uint64_t line, const std::string& code, bool retry) = 0;
+  // For good. Each line once.
+  virtual void refused(std::uint64_t line, const std::string& code) = 0;
   // So many more lines were refused, and the daemon does not know any more which.
   virtual void refused_unnamed(std::uint64_t lines) = 0;
   // Nobody answers; it is tried again until then.
   virtual void away(std::string_view reason, std::chrono::milliseconds left) = 0;
+  // The daemon has no room for more; it is tried again until then.
+  virtual void no_room(std::chrono::milliseconds left) = 0;
   // Now and then, at least five times a second.
   virtual void tick() = 0;
 };
@@ -42,30 +44,30 @@ class AckClientReporter {
 enum class AckClientEnd {
   done,         // every line that was read is acked
   unavailable,  // nobody answered for too long
+  no_room,      // the daemon took no more for too long
   rejected,     // the daemon refused the hello
 };
 
 // After a loss every line that is not acked is sent again under its number: the daemon knows by the
-// numbers which of them it has, and a refusal that got lost with the connection is told again.
-// Thread: one; run() blocks.
+// numbers which of them it has, and a refusal that got lost with the connection is told again. A
+// line that found no room is a loss of the connection too: the daemon takes nothing behind it
+// there. Thread: one; run() blocks.
 class AckClient final {
  public:
-  // Borrows all of them. Without an input only what the window holds is sent.
-  AckClient(AckClientOptions options, LineWindow& window, LineReader* input,
+  // Borrows all of them.
+  AckClient(AckClientOptions options, LineWindow& window, LineReader& input,
             AckClientReporter& reporter);
   AckClient(const AckClient&) = delete;
   AckClient& operator=(const AckClient&) = delete;
 
   // Throws std::system_error if the input cannot be read.
   [[nodiscard]] AckClientEnd run();
-  // run() takes no more from the input and ends when what was read is acked.
-  void stop_reading() { reading_ = false; }
   // Why run() ended with something else than `done`.
   [[nodiscard]] const std::string& reason() const { return reason_; }
 
  private:
   using Clock = std::chrono::steady_clock;
-  enum class Turn { more, lost, finished, rejected, again };
+  enum class Turn { more, lost, no_room, finished, rejected, again };
 
   struct Connection {
     int fd;
@@ -88,9 +90,8 @@ class AckClient final {
 
   const AckClientOptions options_;
   LineWindow& window_;
-  LineReader* const input_;
+  LineReader& input_;
   AckClientReporter& reporter_;
-  bool reading_ = true;
   std::uint64_t offset_ = 0;         // the connection's line numbers plus this are ours
   std::set<std::uint64_t> refused_;  // lines that were reported and are not acked
   Clock::time_point last_progress_ = Clock::now();

@@ -63,16 +63,4 @@ void LineWindow::start_after(std::uint64_t line) {
   last_line_ = line;
 }
 
-std::optional<std::string> LineWindow::take(std::uint64_t line) {
-  for (Piece& piece : pieces_) {
-    if (line < piece.first_line || line > piece.last_line) continue;
-    const std::size_t begin = behind_newlines(piece.bytes, line - piece.first_line);
-    const std::size_t length = piece.bytes.find('\n', begin) - begin;
-    std::string text = piece.bytes.substr(begin, length);
-    piece.bytes.replace(begin, length, length, ' ');
-    return text;
-  }
-  return std::nullopt;
-}
-
 }  // namespace sluice::daemon

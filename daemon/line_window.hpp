@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -39,10 +38,6 @@ class LineWindow final {
   // The number of the last line that was appended.
   [[nodiscard]] std::uint64_t last_line() const { return last_line_; }
   [[nodiscard]] bool all_acked() const { return acked_ == last_line_; }
-
-  // The text of a line that is not acked, without its newline. If the line is sent again, it is
-  // blank: it keeps its number and is no event.
-  [[nodiscard]] std::optional<std::string> take(std::uint64_t line);
 
  private:
   struct Piece {

@@ -15,6 +15,7 @@ using std::chrono::seconds;
 
 constexpr milliseconds kProgressInterval{200};
 constexpr seconds kStallTold{10};
+constexpr seconds kToldAgain{10};
 
 double seconds_between(std::chrono::steady_clock::time_point begin,
                        std::chrono::steady_clock::time_point end) {
@@ -59,6 +60,14 @@ void SendReport::answered() {
   if (away_) say("the daemon answers");
   away_ = false;
   moved_ = Clock::now();
+}
+
+void SendReport::no_room(milliseconds left) {
+  const Clock::time_point now = Clock::now();
+  if (now - no_room_told_ < kToldAgain) return;
+  no_room_told_ = now;
+  say(fmt::format("the daemon at {} has no room; trying again for {:.0f} s", socket_,
+                  std::chrono::duration<double>(left).count()));
 }
 
 void SendReport::tick(const SendCounts& counts) {

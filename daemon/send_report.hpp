@@ -31,6 +31,8 @@ class SendReport final {
   // No daemon answers. Said once until answered().
   void away(std::string_view reason, std::chrono::milliseconds left);
   void answered();
+  // The daemon has no room. Said now and then.
+  void no_room(std::chrono::milliseconds left);
   // To be called often: shows the progress, and says when nothing moves.
   void tick(const SendCounts& counts);
   // `stage`: what an ack meant.
@@ -48,6 +50,7 @@ class SendReport final {
   const Clock::time_point begun_ = Clock::now();
   bool away_ = false;
   std::string away_reason_;
+  Clock::time_point no_room_told_{};
 
   Clock::time_point shown_{};
   std::uint64_t shown_acked_ = 0;

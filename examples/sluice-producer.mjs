@@ -16,7 +16,6 @@ import { fileURLToPath } from "node:url";
 
 const PAUSE_MIN_MS = 50; // between tries to connect
 const PAUSE_MAX_MS = 1000;
-const FULL_PAUSE_MS = 500; // until a line that found no room is sent again
 const WRITE_BYTES = 256 * 1024;
 const NO_EVENT = Buffer.from("\n"); // an empty line has a number and is nothing else
 
@@ -32,14 +31,13 @@ export class SluiceProducer {
   #onRefused;
   #unsent = []; // lines that were not written to this connection
   #unacked = []; // lines that were, numbered from #ackedLine + 1
-  #later = 0; // lines that found no room and wait to be sent again
   #ackedLine = 0;
   #bytes = 0; // of all lines kept
   #socket = null;
   #greeted = false;
   #offset = 0; // the connection's line numbers plus this are ours
   #pauseMs = PAUSE_MIN_MS;
-  #timers = new Set();
+  #timer = null; // until the next try to connect
   #waiting = new Set(); // [condition, resolve]
   #closed = false;
 
@@ -61,7 +59,7 @@ export class SluiceProducer {
     }
     this.#bytes += line.length;
     this.#unsent.push(line);
-    if (this.#socket === null && this.#timers.size === 0) this.#connect();
+    if (this.#socket === null && this.#timer === null) this.#connect();
     this.#write();
     return true;
   }
@@ -81,8 +79,7 @@ export class SluiceProducer {
   async close(timeoutMs = 10000) {
     this.#closed = true;
     const done = await this.flush(timeoutMs);
-    for (const timer of this.#timers) clearTimeout(timer);
-    this.#timers.clear();
+    clearTimeout(this.#timer);
     this.#bytes = 0;
     this.#socket?.destroy();
     return done;
@@ -90,7 +87,7 @@ export class SluiceProducer {
 
   // Events that were taken and are not stored yet.
   get pending() {
-    return this.#unsent.length + this.#unacked.length + this.#later;
+    return this.#unsent.length + this.#unacked.length;
   }
 
   #until(condition, timeoutMs) {
@@ -111,15 +108,8 @@ export class SluiceProducer {
     }
   }
 
-  #after(ms, action) {
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
-      action();
-    }, ms);
-    this.#timers.add(timer);
-  }
-
   #connect() {
+    this.#timer = null;
     // The daemon knows the numbers that it has: sending them again stores nothing twice.
     this.#unsent = this.#unacked.concat(this.#unsent);
     this.#unacked = [];
@@ -149,7 +139,7 @@ export class SluiceProducer {
     if (this.#socket !== socket) return;
     this.#socket = null;
     if (this.#bytes === 0) return; // the next event connects
-    this.#after(this.#pauseMs, () => this.#connect());
+    this.#timer = setTimeout(() => this.#connect(), this.#pauseMs);
     this.#pauseMs = Math.min(this.#pauseMs * 2, PAUSE_MAX_MS);
   }
 
@@ -174,7 +164,11 @@ export class SluiceProducer {
       this.#write();
       return;
     }
-    if (answer.nack !== undefined) this.#handleNack(this.#offset + answer.nack, answer);
+    if (answer.nack !== undefined) {
+      // No room: nothing behind that line is taken on this connection.
+      if (answer.retry) throw new Error(`the daemon gave up a line: ${answer.code}`);
+      this.#handleNack(this.#offset + answer.nack, answer.code);
+    }
     if (answer.nacks_unsent !== undefined) {
       // It does not know any more which.
       this.refused += answer.nacks_unsent;
@@ -196,30 +190,14 @@ export class SluiceProducer {
     this.#changed();
   }
 
-  #handleNack(line, { code, retry }) {
+  #handleNack(line, code) {
     const at = line - this.#ackedLine - 1;
     const bytes = this.#unacked[at];
     if (bytes === undefined || bytes === NO_EVENT) return;
     this.#unacked[at] = NO_EVENT; // if it is sent again, it only keeps its number
-    this.#bytes += NO_EVENT.length;
-    if (retry) {
-      this.#sendLater(bytes);
-      return;
-    }
-    this.#bytes -= bytes.length;
+    this.#bytes += NO_EVENT.length - bytes.length;
     this.refused += 1;
     this.#onRefused(bytes.toString().trimEnd(), code);
-  }
-
-  // There was no room for it: it goes again, as a new line.
-  #sendLater(bytes) {
-    this.#later += 1;
-    this.#after(FULL_PAUSE_MS, () => {
-      this.#later -= 1;
-      this.#unsent.push(bytes);
-      if (this.#socket === null && this.#timers.size === 0) this.#connect();
-      this.#write();
-    });
   }
 }
 

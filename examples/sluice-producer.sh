@@ -7,7 +7,7 @@
 #
 # NAME stands for this sequence of lines: the same lines, the same name; other lines, another name. Stdin is
 # read to its end first. Exit code: 0 if every line is stored, 65 if some were refused (their numbers and
-# codes are on stderr), 69 if no daemon answered for 30 seconds.
+# codes are on stderr), 69 if for 30 seconds no daemon answered or had room.
 set -euo pipefail
 export LC_ALL=C # lines are bytes
 
@@ -47,10 +47,13 @@ send_the_rest() {
   local answer line
   while read -r answer; do
     case $answer in
+      *'"retry":true'*) return ;; # no room: nothing behind that line is taken on this connection
       '{"nack":'*)
         line=$((have + $(member nack "$answer")))
-        [[ $answer =~ \"code\":\"([^\"]*)\" ]] && echo "$file:$line: refused: ${BASH_REMATCH[1]}" >&2
         refused=65
+        [ "$line" -gt "$told" ] || continue # in a try before this one
+        told=$line
+        [[ $answer =~ \"code\":\"([^\"]*)\" ]] && echo "$file:$line: refused: ${BASH_REMATCH[1]}" >&2
         ;;
       '{"nacks_unsent":'*)
         echo "$file: $(member nacks_unsent "$answer") more lines refused" >&2
@@ -68,6 +71,7 @@ send_the_rest() {
 
 done_with=0
 refused=0
+told=0 # lines up to this one that were refused are on stderr
 SECONDS=0
 while [ "$done_with" -lt "$lines" ]; do
   have=$(ask_have)
@@ -79,7 +83,7 @@ while [ "$done_with" -lt "$lines" ]; do
   fi
   [ "$done_with" -lt "$lines" ] || break
   if [ "$SECONDS" -ge "$patience" ]; then
-    echo "$0: no daemon answers at $socket: $done_with of $lines lines are stored" >&2
+    echo "$0: no daemon answers or has room at $socket: $done_with of $lines lines are done with" >&2
     exit 69
   fi
   sleep 0.5

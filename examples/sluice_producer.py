@@ -22,10 +22,8 @@ import os
 import select
 import socket
 import threading
-import time
 
 _PAUSE_MIN, _PAUSE_MAX = 0.05, 1.0  # seconds between tries to connect
-_FULL_PAUSE = 0.5                   # seconds until a line that found no room is sent again
 _WRITE_BYTES = 256 * 1024
 _NO_EVENT = b"\n"                   # an empty line has a number and is nothing else
 
@@ -55,7 +53,6 @@ class SluiceProducer:
         self._changed = threading.Condition()
         self._unsent = collections.deque()   # lines that were not written to this connection
         self._unacked = collections.deque()  # lines that were, numbered from _acked_line + 1
-        self._later = collections.deque()    # (when, line): found no room
         self._acked_line = 0
         self._bytes = 0                      # of all lines kept
         self._closing = False
@@ -106,7 +103,7 @@ class SluiceProducer:
     def pending(self):
         """Events that were taken and are not stored yet."""
         with self._changed:
-            return len(self._unsent) + len(self._unacked) + len(self._later)
+            return len(self._unsent) + len(self._unacked)
 
     def __enter__(self):
         return self
@@ -180,7 +177,7 @@ class SluiceProducer:
         poll = select.poll()
         poll.register(connection, select.POLLIN | (select.POLLOUT if unwritten else 0))
         poll.register(self._wake_read, select.POLLIN)
-        ready = dict(poll.poll(_FULL_PAUSE * 1000 if self._later else None))
+        ready = dict(poll.poll())
         if self._wake_read.fileno() in ready:
             self._wake_read.recv(4096)
         return ready.get(connection.fileno(), 0)
@@ -198,8 +195,6 @@ class SluiceProducer:
 
     def _next_lines(self):
         with self._changed:
-            while self._later and self._later[0][0] <= time.monotonic():
-                self._unsent.append(self._later.popleft()[1])
             lines, size = [], 0
             while self._unsent and size < _WRITE_BYTES:
                 line = self._unsent.popleft()
@@ -213,7 +208,9 @@ class SluiceProducer:
         *answers, rest = received.split(b"\n")
         for answer in map(json.loads, answers):
             if "nack" in answer:
-                self._handle_nack(offset + answer["nack"], answer.get("code", ""), answer.get("retry"))
+                if answer.get("retry"):  # no room: nothing behind that line is taken on this connection
+                    raise ConnectionAbortedError(f"the daemon gave up a line: {answer.get('code')}")
+                self._handle_nack(offset + answer["nack"], answer.get("code", ""))
             if "nacks_unsent" in answer:  # it does not know any more which
                 with self._changed:
                     self.refused += answer["nacks_unsent"]
@@ -232,18 +229,14 @@ class SluiceProducer:
                 self.acked += text != _NO_EVENT
             self._changed.notify_all()
 
-    def _handle_nack(self, line, code, retry):
+    def _handle_nack(self, line, code):
         with self._changed:
             at = line - self._acked_line - 1
             if not 0 <= at < len(self._unacked) or self._unacked[at] == _NO_EVENT:
                 return
             text = self._unacked[at]
             self._unacked[at] = _NO_EVENT  # if it is sent again, it only keeps its number
-            self._bytes += len(_NO_EVENT)
-            if retry:  # there was no room: it goes again, as a new line
-                self._later.append((time.monotonic() + _FULL_PAUSE, text))
-                return
-            self._bytes -= len(text)
+            self._bytes += len(_NO_EVENT) - len(text)
             self.refused += 1
         if self._on_refused:
             self._on_refused(text.rstrip(b"\n"), code)

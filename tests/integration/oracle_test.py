@@ -61,6 +61,7 @@ class AckServer:
             answer["have"] = self._have.get(name, 0)
         self._say(client, answer)
         count = 0
+        no_room = False
         for line in lines:
             if not line.endswith(b"\n"):
                 return
@@ -68,7 +69,9 @@ class AckServer:
             chance = self._random.random() if self._hang_up else 1
             if chance < 0.005:
                 return
-            if self._full_every and self._random.randrange(self._full_every) == 0:
+            full = no_room or (self._full_every and self._random.randrange(self._full_every) == 0)
+            if full:
+                no_room = name is not None  # behind that line nothing of this connection is taken
                 self._say(client, {"nack": count, "code": "full", "retry": True})
             elif line != b"\n":
                 self._keep(json.loads(line), name, first + count - 1)

@@ -130,16 +130,14 @@ class Python(FakeServerCase):
         self.assertEqual(self.numbers(), [0, 2, 4])
 
     def test_what_found_no_room_is_sent_again_and_stored_once(self):
-        self.server.full_hellos = 1
-        self.server.lose_after = [0]
-        self.server.acked_late = 1
+        self.server.full_at = [1, 3, 1, 2]
         self.server.start()
         producer = self.producer()
         for n in range(5):
             producer.emit(event("p", n))
         self.assertTrue(producer.close())
-        self.assertEqual(sorted(self.numbers()), [0, 1, 2, 3, 4])
-        self.assertEqual(producer.acked, 5)
+        self.assertEqual(self.numbers(), [0, 1, 2, 3, 4])
+        self.assertEqual((producer.acked, producer.refused), (5, 0))
 
     def test_close_says_that_events_are_left(self):
         producer = self.producer()
@@ -241,9 +239,7 @@ class Node(FakeServerCase):
         self.assertEqual(self.numbers(), [0, 2, 4])
 
     def test_what_found_no_room_is_sent_again_and_stored_once(self):
-        self.server.full_hellos = 1
-        self.server.lose_after = [0]
-        self.server.acked_late = 1
+        self.server.full_at = [1, 3, 1, 2]
         self.server.start()
         told = self.node("""
             const producer = new SluiceProducer(process.argv[2], "n");
@@ -252,7 +248,7 @@ class Node(FakeServerCase):
             console.log(JSON.stringify({ closed, acked: producer.acked }));
         """)
         self.assertEqual(told, {"closed": True, "acked": 5})
-        self.assertEqual(sorted(self.numbers()), [0, 1, 2, 3, 4])
+        self.assertEqual(self.numbers(), [0, 1, 2, 3, 4])
 
     def test_the_file_runs_by_itself(self):
         self.server.start()
@@ -291,6 +287,24 @@ class Bash(FakeServerCase):
         sent = self.bash("b", self.file(numbered("b", 0, 5000, "x" * 200)))
         self.assertEqual(sent.returncode, 0, sent.stderr)
         self.assertEqual(self.numbers(), list(range(5000)))
+
+    def test_what_found_no_room_is_sent_again_and_stored_once(self):
+        # Every second connection asks how far the daemon is.
+        self.server.full_at = [None, 1, None, 3]
+        self.server.refuse = {b"secret": "syntax"}
+        self.server.start()
+        path = self.file(b'{"data":{"n":0}}\n{"secret":1}\n' + numbered("b", 1, 4))
+        sent = self.bash("b", path)
+        self.assertEqual(sent.returncode, 65, sent.stderr)
+        self.assertEqual(sent.stderr, f"{path}:2: refused: syntax\n")
+        self.assertEqual(self.numbers(), [0, 1, 2, 3, 4])
+
+    def test_a_daemon_without_room_ends_with_69(self):
+        self.server.full = True
+        self.server.start()
+        sent = self.bash("b", self.file(numbered("b", 0, 2)), env={"SLUICE_PATIENCE": "0"})
+        self.assertEqual(sent.returncode, 69, sent.stderr)
+        self.assertEqual(self.server.stored, [])
 
     def test_refused_lines_are_named_without_their_text_and_end_with_65(self):
         self.server.refuse = {b"secret": "syntax"}

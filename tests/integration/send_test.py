@@ -288,32 +288,58 @@ class Refused(SendCase):
     def test_lines_that_found_no_room_are_sent_until_there_is_some(self):
         server = self.server()
         server.full = True
-        lines = numbered("p", 0, 20000, "x" * 1000)  # more than is kept at a time
+        lines = numbered("p", 0, 20000, "x" * 1000)
         process = self.spawn(self.file(lines))
         wait_until(lambda: len(server.hellos) >= 3, 30, "a second try")
         server.full = False
         told = self.assert_ended(process)
         self.assertIn("20000 lines stored, 0 refused", told)
-        self.assertEqual(sorted(server.stored), sorted(lines.splitlines()))
+        self.assertEqual(told.count("has no room; trying again for 30 s"), 1)
+        self.assertEqual(server.stored, lines.splitlines())
 
-    def test_a_line_that_found_no_room_is_not_sent_twice_after_a_loss(self):
+    def test_room_that_is_short_again_and_again_loses_and_doubles_nothing(self):
         server = self.server()
-        server.full_hellos = 1
-        server.lose_after = [0]
-        server.acked_late = 1
-        sent = self.send(self.file(b'{"n":1}\n{"n":2}\n'))
+        server.full_at = [1, 500, 1, 1000, 3]
+        lines = numbered("p", 0, 5000)
+        sent = self.send(self.file(lines))
         self.assertEqual(sent.returncode, 0, sent.stderr)
-        self.assertIn("2 lines stored, 0 refused", sent.stderr)
-        self.assertEqual(sorted(server.stored), [b'{"n":1}', b'{"n":2}'])
+        self.assertIn("5000 lines stored, 0 refused", sent.stderr)
+        self.assertEqual(server.stored, lines.splitlines())
+        self.assertEqual(len({hello["producer"] for hello in server.hellos}), 1)
 
-    def test_lines_that_never_find_room_are_refused(self):
+    def test_a_refusal_for_want_of_room_that_is_lost_loses_no_line(self):
+        server = self.server()
+        server.full_at = [3]
+        server.lose_after = [2]
+        server.acked_late = 1
+        lines = numbered("p", 0, 5)
+        sent = self.send(self.file(lines))
+        self.assertEqual(sent.returncode, 0, sent.stderr)
+        self.assertEqual(server.stored, lines.splitlines())
+
+    def test_a_refusal_is_told_once_however_often_there_is_no_room(self):
+        server = self.server()
+        server.refuse = {b"bad": "syntax"}
+        server.full_at = [3, 2, 2]
+        path = self.file(b'{"n":1}\nbad\n{"n":3}\nbad\n{"n":5}\n')
+        sent = self.send(path)
+        self.assertEqual(sent.returncode, 65, sent.stderr)
+        self.assertEqual(len(re.findall("refused: syntax", sent.stderr)), 2)
+        self.assertIn("3 lines stored, 2 refused", sent.stderr)
+        self.assertEqual(server.stored, [b'{"n":1}', b'{"n":3}', b'{"n":5}'])
+
+    def test_lines_that_never_find_room_end_with_69(self):
         server = self.server()
         server.full = True
         path = self.file(b'{"n":1}\n{"n":2}\n')
         sent = self.send("--retry-for", "200ms", path)
-        self.assertEqual(sent.returncode, 65, sent.stderr)
-        self.assertIn(f"{path}:1: refused: full\n", sent.stderr)
-        self.assertIn("0 lines stored, 2 refused", sent.stderr)
+        self.assertEqual(sent.returncode, 69, sent.stderr)
+        self.assertIn("0 lines stored, 0 refused", sent.stderr)
+        self.assertIn("2 were read and are not known to be stored", sent.stderr)
+        self.assertIn(f"gave up: the daemon at {self.socket_path} has no room", sent.stderr)
+        server.full = False
+        self.assertEqual(self.send(path).returncode, 0)
+        self.assertEqual(server.stored, [b'{"n":1}', b'{"n":2}'])
 
 
 class Usage(SendCase):

@@ -283,6 +283,9 @@ class AckingProducer(threading.Thread):
         if not 0 <= at < len(self._in_flight):
             raise ProtocolBroken(f"{said} after ack {self._lines_done}")
         n = self._in_flight[at]
+        if said["retry"] and self.kind == NAMED:
+            # Behind that line the daemon takes nothing more on this connection.
+            raise ConnectionResetError("no room")
         self._in_flight[at] = None
         if n is None:
             raise ProtocolBroken(f"{said} twice")

@@ -26,7 +26,7 @@ class FakeAckServer:
         self.have = {}         # name -> the last of its lines that is stored
         self.refuse = {}       # pattern (bytes) -> code of the lines that contain it
         self.full = False      # every line is refused for want of room
-        self.full_hellos = 0   # the same on the first so many connections
+        self.full_at = []      # [n, ...]: the first connection has no room for its n-th line, the next ...
         self.acks = True       # otherwise nothing is ever acked
         self.hello_error = None
         self.lose_after = []   # [n, ...]: the first connection ends when it has stored n lines, the next ...
@@ -102,21 +102,25 @@ class FakeAckServer:
         with self._lock:
             have = self.have.get(name, 0)
             lose_after = self.lose_after.pop(0) if self.lose_after else None
+            full_at = self.full_at.pop(0) if self.full_at else None
         self._tell(connection, {
             "sluice": 1, "durability": self._durability, "line_bytes_max": self._line_bytes_max,
             "dedupe_window_s": 600, "instance": "fake", "have": have,
             "ack": "committed" if self._durability == "memory" else hello["ack"]})
-        self._take(connection, lines, name, hello.get("first", 1), lose_after)
+        self._take(connection, lines, name, hello.get("first", 1), lose_after, full_at)
 
-    def _take(self, connection, lines, name, first, lose_after):
-        no_room = len(self.hellos) <= self.full_hellos
+    def _take(self, connection, lines, name, first, lose_after, full_at):
+        no_room = False
         counts = {"stored": 0, "duplicate": 0, "rejected": 0}
         taken = 0
         for taken, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 taken -= 1
                 break
-            fate, code = self._fate(line[:-1], name, first + taken - 1, no_room)
+            fate, code = self._fate(line[:-1], name, first + taken - 1,
+                                    no_room or taken == full_at)
+            if code == "full" and name is not None:
+                no_room = True  # behind that line nothing of this connection is taken
             if fate in counts:
                 counts[fate] += 1
             if code:

@@ -65,20 +65,6 @@ TEST_CASE("line window: an ack from the past or the future changes nothing") {
   CHECK(send_all(window) == "three\n");
 }
 
-TEST_CASE("line window: a line that was taken out keeps its number and is blank") {
-  LineWindow window(1000);
-  window.start_after(10);
-  window.append("one\n\nthree\n");
-  window.append("four\n");
-  CHECK(window.last_line() == 14);
-  CHECK(window.take(11) == "one");
-  CHECK(window.take(12) == "");
-  CHECK(window.take(14) == "four");
-  CHECK_FALSE(window.take(15));
-  CHECK_FALSE(window.take(10));
-  CHECK(send_all(window) == "   \n\nthree\n    \n");
-}
-
 TEST_CASE("line window: whatever is lost when, each line arrives in its order") {
   const auto seed = std::random_device{}();
   CAPTURE(seed);
