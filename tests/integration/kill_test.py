@@ -30,6 +30,8 @@ class Ends(FaultTest):
         self.daemon = self.start_spooling({"postgres": {"drain_timeout": "2s"}}, retain_time="2s")
         kinds = (KEYED, KEYED, NAMED, NAMED, PLAIN)
         self.start_producers(self.daemon, kinds, rate=2000, hang_up_every=500)
+        self.start_producers(self.daemon, (KEYED, NAMED), rate=500, hang_up_every=500,
+                             stage="committed")
         self.wait_acks(100)
 
     def end_in_a_row(self, count, seconds, end):
