@@ -174,16 +174,22 @@ ReadResult DiskLane::read_file(const LaneSegment& segment, std::uint64_t index) 
   if (!stand_before(segment, index)) return NothingYet{};
   Reading& at = *reading_;
   std::optional<Damage> damage;
+  std::optional<std::uint64_t> lost_from;  // with no event behind it so far
   for (;;) {
     const auto step = at.scan.next(segment.end_bytes);
     if (const auto* bad = std::get_if<Damage>(&step)) {
       damage = *bad;
     } else if (const auto* block = std::get_if<ScannedBlock>(&step)) {
       const std::uint64_t first = block->header.first_index;
-      if (damage) report_damage(segment, *damage, at.next_index, first - at.next_index);
+      if (damage) {
+        report_damage(segment, *damage, at.next_index, first - at.next_index);
+        if (first > at.next_index && !lost_from) lost_from = at.next_index;
+      }
       damage.reset();
       at.next_index = block->header.end_index();
-      if (at.next_index <= index) continue;
+      if (block->header.count != 0) lost_from.reset();
+      // An empty block tells how much was lost before it, and has nothing to deliver.
+      if (at.next_index <= index || block->header.count == 0) continue;
       at.block_offset = block->offset;
       at.block_index = first;
       const BlockPtr whole = block_of(segment.id, *block);
@@ -198,9 +204,11 @@ ReadResult DiskLane::read_file(const LaneSegment& segment, std::uint64_t index) 
     reading_.reset();
     return NothingYet{};
   }
-  const Damage bad = damage.value_or(Damage{segment.end_bytes, segment.end_bytes});
-  report_damage(segment, bad, at.next_index, segment.end_index - at.next_index);
-  return end_early(segment, at.next_index);
+  if (damage || !lost_from) {
+    const Damage bad = damage.value_or(Damage{segment.end_bytes, segment.end_bytes});
+    report_damage(segment, bad, at.next_index, segment.end_index - at.next_index);
+  }
+  return end_early(segment, lost_from.value_or(at.next_index));
 }
 
 ReadResult DiskLane::end_early(const LaneSegment& segment, std::uint64_t end_index) {
