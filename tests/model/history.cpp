@@ -151,6 +151,10 @@ Letter History::next_letter() {
     // A segment whose tail is in doubt is written again under another identity; where a copy of it
     // lives elsewhere, both are delivered. Nobody promises otherwise.
     if (fails_disk && copied_) continue;
+    // What was acked at the durability `process` was never synced: a sync that fails may lose it.
+    if (letter == Letter::fail_sync && options_.spool.durability != spool::Durability::power) {
+      continue;
+    }
     if (letter == Letter::clone && (disk_faults_ > 0 || machines_.size() > 1)) continue;
     if (letter == Letter::restore && (disk_faults_ > 0 || lost_commits_)) continue;
     // What a failover lost comes back as long as the segments are kept.
@@ -348,11 +352,12 @@ void History::fail_over() {
   if (lost == 0) return;
   world_.tally.add(Letter::failover);
   server.behind_pooler = random_.once_in(3);
-  const std::vector<std::uint64_t> before = server.table;
+  const std::vector<std::uint32_t> before = count_stored();
   server.fail_over(lost);
-  failed_over_.insert(failed_over_.end(),
-                      before.begin() + static_cast<std::ptrdiff_t>(server.table.size()),
-                      before.end());
+  const std::vector<std::uint32_t> after = count_stored();
+  for (std::size_t number = 0; number < before.size(); ++number) {
+    if (after[number] < before[number]) failed_over_.push_back(number);
+  }
   lost_commits_ = true;
   database_trouble_ = 0;
   stored_.clear();

@@ -103,7 +103,7 @@ class History final {
   std::uint64_t disk_faults_ = 0;    // that ever happened
   bool copied_ = false;  // a spool was cloned or restored: a position may be delivered elsewhere
   bool lost_commits_ = false;               // a failover's, and the lanes had no quiet time since
-  std::vector<std::uint64_t> failed_over_;  // rows that a failover lost
+  std::vector<std::uint64_t> failed_over_;  // events that a failover lost
   std::unique_ptr<tests::FakeDisk> backup_;
 };
 
