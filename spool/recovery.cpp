@@ -281,9 +281,18 @@ class Recovery {
                             {records.begin(), records.end()}});
   }
 
+  void empty_file(const std::string& name) {
+    auto opened = disk_.open(name, OpenMode::read_write);
+    if (auto* const file = std::get_if<std::unique_ptr<DiskFile>>(&opened)) {
+      (void)(*file)->truncate(0);
+    }
+  }
+
   void write_keys(const RecoveredSegment& segment, const KeyGroups& groups) {
     const std::string name = segment_name(segment.header.ordinal, segment.header.id, ".keys");
-    (void)disk_.remove(name);
+    // A key of an event that the segment does not have would make a duplicate of what is nowhere.
+    const std::error_code removed = disk_.remove(name);
+    if (removed && removed != std::errc::no_such_file_or_directory) empty_file(name);
     if (groups.empty()) return;
     std::error_code error;
     const auto writer = KeysWriter::create(disk_, name, segment.header.id, error);
