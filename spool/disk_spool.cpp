@@ -229,7 +229,10 @@ void DiskSpool::Parts::take_over_segment(RecoveredSegment& segment, LaneIndex la
   file.newest_key_us = INT64_MAX;  // as far as is known
   file.sealed = segment.end == RecoveredSegment::End::sealed;
   file.emptied = segment.emptied;
-  if (!segment.tail.empty() && !tail_is_on_the_medium(segment)) {
+  // With durability "process" what the page cache has counts, and is not to be dropped to look
+  // behind it.
+  const bool must_be_on_the_medium = options.durability == Durability::power;
+  if (must_be_on_the_medium && !segment.tail.empty() && !tail_is_on_the_medium(segment)) {
     reporter.segment_poisoned(segment.header.id, "sync at start",
                               std::make_error_code(std::errc::io_error));
     segment.end_bytes = segment.durable_bytes;
