@@ -67,6 +67,10 @@ struct DiskSpool::Parts {
     // Its tail may not be on the medium, and there is nowhere to write it: the next start looks
     // again.
     bool doubtful = false;
+    // Its side file lacks keys. No other file says where it ends, so that the next start reads it
+    // whole and writes the side file again.
+    bool keys_incomplete = false;
+    std::uint64_t durable_bytes = 0;  // of a closed one: known to be on the medium
     // It may go when so many heads were written: the producers' numbers in it are then in a later
     // one.
     std::uint64_t heads_needed = 1;
@@ -229,6 +233,7 @@ void DiskSpool::Parts::take_over_segment(RecoveredSegment& segment, LaneIndex la
   file.newest_key_us = INT64_MAX;  // as far as is known
   file.sealed = segment.end == RecoveredSegment::End::sealed;
   file.emptied = segment.emptied;
+  file.keys_incomplete = !segment.keys_complete;
   // With durability "process" what the page cache has counts, and is not to be dropped to look
   // behind it.
   const bool must_be_on_the_medium = options.durability == Durability::power;
@@ -239,6 +244,9 @@ void DiskSpool::Parts::take_over_segment(RecoveredSegment& segment, LaneIndex la
     segment.end_index = segment.durable_index;
     file.doubtful = true;
   }
+  const bool was_looked_at =
+      segment.end != RecoveredSegment::End::read || must_be_on_the_medium || segment.tail.empty();
+  file.durable_bytes = was_looked_at ? segment.end_bytes : segment.durable_bytes;
   bytes += file.bytes + file.keys_bytes;
   files.emplace(key, std::move(file));
   if (segment.emptied) return;
@@ -337,12 +345,15 @@ std::vector<SegmentRef> DiskSpool::Parts::refs_for(LaneIndex lane) const {
     if (found == known.end()) continue;
     const LaneSegment& segment = found->second;
     SegmentRef ref{segment.id, key.ordinal, segment.end_bytes, segment.end_index, segment.closed};
-    if (file.doubtful) ref.closed = false;
     const Open& writing = open[file.lane];
     if (writing.writer && writing.file == key) {
       // The lane's own predecessor takes nothing more: its seal is what follows this head.
       ref.closed = file.lane == lane;
       ref.synced_bytes = writing.writer->synced_bytes();
+    }
+    if (file.doubtful || file.keys_incomplete) {
+      ref.closed = false;
+      if (segment.closed) ref.synced_bytes = std::min(ref.synced_bytes, file.durable_bytes);
     }
     refs.push_back(ref);
   }
@@ -419,6 +430,7 @@ void DiskSpool::Parts::add_file(const SegmentWriter& writer, const SegmentHeader
 void DiskSpool::Parts::seal(LaneIndex lane, const SpoolTime& now) {
   Open& sealed = open[lane];
   File& file = files.at(sealed.file);
+  if (file.keys_incomplete) return;
   const bool whole = sealed.writer->append(BlockKind::seal, 0, {}, {}, now.unix_us, true) ==
                      SegmentWriter::Result::done;
   if (whole) {
@@ -433,7 +445,9 @@ void DiskSpool::Parts::secure_keys(LaneIndex lane) {
   const Open& open_here = open[lane];
   if (!open_here.keys) return;
   if (open_here.keys->sync() || disk.sync_directory("")) {
-    reporter.keys_lost(files.at(open_here.file).name, "its side file could not be synced");
+    File& file = files.at(open_here.file);
+    file.keys_incomplete = true;
+    reporter.keys_lost(file.name, "its side file could not be synced");
   }
 }
 
@@ -441,6 +455,7 @@ void DiskSpool::Parts::close_open(LaneIndex lane, std::uint64_t heads_needed) {
   Open& closing = open[lane];
   File& file = files.at(closing.file);
   file.heads_needed = heads_needed;
+  file.durable_bytes = closing.writer->synced_bytes();
   const std::uint64_t end =
       file.sealed ? closing.writer->bytes() - kBlockHeaderBytes : closing.writer->bytes();
   lanes[lane]->close_last(end);
@@ -515,6 +530,7 @@ void DiskSpool::Parts::write_keys(LaneIndex lane, const std::vector<Chunk>& chun
   if (!error) error = open_here.keys->append(now.unix_us, keys_scratch);
   if (error) {
     open_here.keys_failed = true;
+    file.keys_incomplete = true;
     reporter.keys_lost(name, error.message());
     return;
   }

@@ -226,6 +226,7 @@ class Recovery {
     KeyGroups key_groups;
     std::uint64_t index = 0;
     std::uint64_t end = kSegmentHeaderBytes;
+    std::uint64_t whole_end = end;
     std::optional<Damage> last_damage;  // with no good block behind it
     scan.seek(kSegmentHeaderBytes);
     for (;;) {
@@ -242,8 +243,12 @@ class Recovery {
       const auto& block = std::get<ScannedBlock>(step);
       if (block.header.end_index() > cut) break;
       last_damage.reset();
-      end = block.end_offset();
+      whole_end = block.end_offset();
       index = block.header.end_index();
+      // An empty block at the end tells what came before it, and is not itself known to be durable:
+      // nothing is lost without it.
+      if (block.header.kind != BlockKind::events && block.offset >= durable) continue;
+      end = whole_end;
       note_events(block, key_groups);
       if (block.offset >= durable) save_tail(segment, block);
       if (end <= durable) segment.durable_index = index;
@@ -256,8 +261,9 @@ class Recovery {
       keep_damage(disk_, file, segment.name, *last_damage);
       reporter_.quarantined(id, index, std::nullopt, end - last_damage->offset);
     }
-    if (segment.file_bytes > end && cut == UINT64_MAX) {
-      reporter_.torn_tail(id, segment.file_bytes - end);
+    whole_end = std::max(whole_end, end);
+    if (segment.file_bytes > whole_end && cut == UINT64_MAX) {
+      reporter_.torn_tail(id, segment.file_bytes - whole_end);
     }
     write_keys(segment, key_groups);
   }
@@ -288,7 +294,7 @@ class Recovery {
     }
   }
 
-  void write_keys(const RecoveredSegment& segment, const KeyGroups& groups) {
+  void write_keys(RecoveredSegment& segment, const KeyGroups& groups) {
     const std::string name = segment_name(segment.header.ordinal, segment.header.id, ".keys");
     // A key of an event that the segment does not have would make a duplicate of what is nowhere.
     const std::error_code removed = disk_.remove(name);
@@ -302,6 +308,7 @@ class Recovery {
     if (!error) error = writer->sync();
     // Before a head says where the segment ends: from then on it is not read for its keys.
     if (!error) error = disk_.sync_directory("");
+    segment.keys_complete = !error;
     if (error) reporter_.keys_lost(name, error.message());
   }
 

@@ -39,6 +39,8 @@ struct RecoveredSegment {
   std::vector<SavedBlock> tail;  // the blocks from durable_bytes on
   // It was emptied after its delivery: nothing but its header is left.
   bool emptied = false;
+  // Of one that was read: its side file could be written again.
+  bool keys_complete = true;
   std::int64_t first_written_us = 0;
 };
 

@@ -525,3 +525,35 @@ TEST_CASE(
     CHECK(f.deliver() == upto(next));
   }
 }
+
+TEST_CASE("disk spool: keys that a side file did not take are read from the segment at a start") {
+  Fixture f;
+  const auto append_key = [&](std::uint64_t n) {
+    RecordHeader header{};
+    header.flags = kHasDedupeKey;
+    header.dedupe_hash[0] = n;
+    header.id = sluice::tests::numbered_id(n);
+    Chunk chunk(f.budget, 500);
+    chunk.append(header, {}, "{}", "");
+    append_block(*f.spool, 0, std::move(chunk), f.now);
+    f.now.unix_us += 1'000;
+  };
+  int fails = 1;
+  f.disk.fault = [&](Call call, const std::string& name) {
+    const bool fail = call == Call::write && name.ends_with(".keys") && fails-- > 0;
+    return fail ? kEnospc : std::error_code{};
+  };
+  std::uint64_t next = 0;
+  // The segment ends, another tells of it, and so once more after a restart.
+  for (int run = 0; run < 2; ++run) {
+    for (int i = 0; i < 30; ++i) append_key(next++);
+    f.kill_and_restart();
+    Numbers keys;
+    f.spool->recovered_keys(0, 1'000,
+                            [&](const RememberedKey& key) { keys.push_back(key.hash[0]); });
+    std::sort(keys.begin(), keys.end());
+    CHECK(keys == upto(next));
+  }
+  CHECK(f.reporter.keys_losses == 1);
+  CHECK(f.deliver() == upto(next));
+}
