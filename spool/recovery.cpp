@@ -173,7 +173,6 @@ class Recovery {
       segment.end_bytes = segment.file_bytes;
       return;
     }
-    segment.first_written_us = segment.header.created_us;
     const auto file = open(segment.name);
     if (const auto seal = read_seal(*file, segment.header.id, segment.file_bytes)) {
       segment.end = RecoveredSegment::End::sealed;

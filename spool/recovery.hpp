@@ -41,7 +41,6 @@ struct RecoveredSegment {
   bool emptied = false;
   // Of one that was read: its side file could be written again.
   bool keys_complete = true;
-  std::int64_t first_written_us = 0;
 };
 
 struct Recovered {
