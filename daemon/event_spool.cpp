@@ -121,6 +121,10 @@ void EventSpool::recovered_keys(std::int64_t since_us, std::uint64_t keys_max,
   if (disk_) disk_->recovered_keys(since_us, keys_max, visit);
 }
 
+std::optional<spool::Position> EventSpool::recovered_end(spool::LaneIndex lane) const {
+  return disk_ ? disk_->recovered_end(lane) : std::nullopt;
+}
+
 std::uint64_t EventSpool::events_held() const {
   return disk_ ? disk_->events_held() : memory_->events_held();
 }

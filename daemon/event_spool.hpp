@@ -49,6 +49,9 @@ class EventSpool final {
   void recovered_keys(std::int64_t since_us, std::uint64_t keys_max,
                       const std::function<void(const spool::RememberedKey&)>& visit);
 
+  // Where the lane's events of earlier runs end, if it has any. Right after construction.
+  [[nodiscard]] std::optional<spool::Position> recovered_end(spool::LaneIndex lane) const;
+
   [[nodiscard]] bool on_disk() const { return disk_ != nullptr; }
   [[nodiscard]] std::uint64_t events_held() const;
   [[nodiscard]] std::uint64_t events_recovered() const;

@@ -165,17 +165,20 @@ Pipeline::Pipeline(const config::Settings& settings, spool::Disk* disk,
                                                  aside_ ? &*aside_ : nullptr, commits_, breaker_,
                                                  reporters.lanes));
   }
-  restore_dedupe_window();
+  restore_window();
 }
 
-// Those that the files of earlier runs remember, as old as they are.
-void Pipeline::restore_dedupe_window() {
+// The keys that the files of earlier runs remember, as old as they are, and where their events end.
+void Pipeline::restore_window() {
   const spool::SpoolTime now = journal_now();
   const std::int64_t since_us = now.unix_us - settings_.dedupe.window.count() * 1'000;
   spool_.recovered_keys(since_us, settings_.dedupe.keys_max, [&](const spool::RememberedKey& key) {
     const std::int64_t age_ms = std::max<std::int64_t>(0, (now.unix_us - key.written_us) / 1'000);
     dedupe_.restore({key.hash[0], key.hash[1]}, age_ms, now.steady_ms);
   });
+  for (spool::LaneIndex lane = 0; lane < lanes_.size(); ++lane) {
+    if (const auto end = spool_.recovered_end(lane)) journal_.restore({lane, *end});
+  }
 }
 
 ingest::ListenerPolicy Pipeline::policy_of(const config::Settings::Listener& listener) {

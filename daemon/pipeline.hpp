@@ -88,7 +88,7 @@ class Pipeline final {
  private:
   struct LaneParts;
 
-  void restore_dedupe_window();
+  void restore_window();
   void make_listener(std::vector<EventSocket> sockets);
   [[nodiscard]] ingest::ListenerPolicy policy_of(const config::Settings::Listener& listener);
   [[nodiscard]] std::uint64_t events_in_queue() const;

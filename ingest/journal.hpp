@@ -47,9 +47,8 @@ struct JournalStages {
 // they stored, the number that is kept for the name would pass lines that are not.
 //
 // A chunk's duplicates are done with when its block is: their originals are in that block or in one
-// before it. They are committed when every lane has committed what was appended to it so far in
-// this run. (An original that a run before this one left in the spool is durable, but may be
-// committed later.)
+// before it. They are committed when every lane has committed what was appended to it so far, by
+// this run or one before it.
 //
 // Thread: the journal's, but for is_full().
 class Journal final {
@@ -70,6 +69,9 @@ class Journal final {
   };
   // One bounded turn: at most one block. At least one each second.
   [[nodiscard]] Turn turn(const spool::SpoolTime& now);
+
+  // The lane holds events of earlier runs up to here. REQUIRES: no turn yet.
+  void restore(const BlockEnd& recovered) { remember(recovered); }
 
   // From now on blocks close at once.
   void finish_soon() { finishing_soon_ = true; }
@@ -130,7 +132,7 @@ class Journal final {
   std::int64_t gathering_since_ms_ = 0;
   bool producer_waits_ = false;  // one of those gathered
   Block block_;                  // what the spool has refused; empty between turns otherwise
-  std::vector<BlockEnd> ends_;   // of each lane's last block of this run
+  std::vector<BlockEnd> ends_;   // of each lane's last block
 
   std::int64_t tended_ms_ = 0;
   std::optional<std::int64_t> no_room_since_ms_;

@@ -258,6 +258,8 @@ void DiskLane::confirm(const Uuid& id) {
     if (segment == nullptr || !segment->is_delivered()) return;
     segment->confirmed = true;
   }
+  // Its end may be nearer than it was taken for, where a corrupt block was the last.
+  callbacks_.on_released({id, UINT64_MAX});
   callbacks_.on_confirmed();
 }
 

@@ -836,6 +836,14 @@ void DiskSpool::recovered_keys(std::int64_t since_us, std::uint64_t keys_max,
   }
 }
 
+std::optional<Position> DiskSpool::recovered_end(LaneIndex lane) const {
+  std::optional<Position> end;
+  for (const LaneSegment& segment : parts_->lanes.at(lane)->segments()) {
+    if (segment.end_index != 0) end = {segment.id, segment.end_index};
+  }
+  return end;
+}
+
 SpoolReader& DiskSpool::reader(LaneIndex lane) {
   return *parts_->lanes.at(lane);
 }

@@ -89,7 +89,7 @@ class DiskSpool final : public SpoolWriter {
   struct Callbacks {
     std::function<void(LaneIndex)> on_readable = [](LaneIndex) {};
     std::function<void()> on_room = [] {};
-    // Everything before the position is committed.
+    // Everything before the position is committed; index UINT64_MAX: all of the segment.
     std::function<void(LaneIndex, const Position&)> on_released = [](LaneIndex, const Position&) {};
   };
 
@@ -108,6 +108,9 @@ class DiskSpool final : public SpoolWriter {
   // `keys_max`. Right after construction only.
   void recovered_keys(std::int64_t since_us, std::uint64_t keys_max,
                       const std::function<void(const RememberedKey&)>& visit);
+
+  // Where the lane's events of earlier runs end. None: it has none. Right after construction only.
+  [[nodiscard]] std::optional<Position> recovered_end(LaneIndex lane) const;
 
   [[nodiscard]] SpoolReader& reader(LaneIndex lane);
 

@@ -2,6 +2,8 @@
 """What producers that ask for acks are told by a whole daemon: the protocol's page, played out."""
 
 import json
+import select
+import signal
 import socket
 import threading
 import unittest
@@ -113,6 +115,25 @@ class Acks(SluiceTest):
             self.assertEqual(producer.finish()[-1],
                              {"done": 4, "stored": 2, "duplicate": 0, "rejected": 1})
         self.assertEqual([row["data"] for row in self.rows()], [12, 14])
+
+    def test_a_duplicate_of_an_earlier_run_is_committed_when_its_original_is(self):
+        daemon = self.start_daemon()
+        event = {"data": 1, "dedupe_key": "a"}
+        with self.cluster.connect(self.dbname) as other, other.transaction():
+            other.execute("LOCK TABLE events")
+            with Asking(daemon.socket_path) as producer:
+                producer.write(event)
+                producer.until_ack(1)
+            daemon.signal(signal.SIGKILL)
+            daemon.wait()
+            daemon.start()
+            producer = self.enterContext(
+                Asking(daemon.socket_path, dict(HELLO, ack="committed")))
+            producer.write(event)
+            wait_until(lambda: daemon.events("duplicate") == 1, 30, "the duplicate to be seen")
+            self.assertEqual(select.select([producer.socket], [], [], 0.5)[0], [])
+        self.assertEqual(producer.until_ack(1), [{"ack": 1}])
+        self.assertEqual([row["data"] for row in self.rows()], [1])
 
     def test_a_producer_that_never_reads_is_served_in_constant_memory(self):
         daemon = self.start_daemon()

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -72,8 +73,9 @@ struct Fixture {
   void start() {
     ++options.seed;
     producers = std::make_unique<ProducerTable>(100);
-    spool = std::make_unique<DiskSpool>(options, disk, *producers, reporter, DiskSpool::Callbacks{},
-                                        now);
+    DiskSpool::Callbacks callbacks;
+    callbacks.on_released = [this](LaneIndex, const Position& upto) { on_released(upto); };
+    spool = std::make_unique<DiskSpool>(options, disk, *producers, reporter, callbacks, now);
   }
   void kill_and_restart() {
     spool.reset();
@@ -129,6 +131,7 @@ struct Fixture {
   }
 
   DiskSpoolOptions options;
+  std::function<void(const Position&)> on_released = [](const Position&) {};
   FakeDisk disk{1};
   ByteBudget budget{1'000'000'000};
   RecordingReporter reporter;
@@ -466,6 +469,23 @@ TEST_CASE("disk spool: the example in docs/spool_format.md is what a spool write
     written += kDigits[std::to_integer<unsigned>(byte) & 15];
   }
   CHECK(written == dumped);
+}
+
+TEST_CASE(
+    "disk spool: it says where each lane's events of earlier runs end, and when they are done") {
+  Fixture f(small(2));
+  CHECK_FALSE(f.spool->recovered_end(0));
+  (void)f.append(0, 3, 0);
+  const Position end = f.append(3, 2, 0);
+  std::vector<Position> told;
+  f.on_released = [&](const Position& upto) { told.push_back(upto); };
+  f.kill_and_restart();
+  CHECK(f.spool->recovered_end(0) == end);
+  CHECK_FALSE(f.spool->recovered_end(1));
+  (void)f.deliver();
+  REQUIRE(told.size() == 2);
+  CHECK(told[0] == end);
+  CHECK(told[1] == Position{end.segment, UINT64_MAX});  // confirmed
 }
 
 TEST_CASE("disk spool: dedupe keys of finished, open and deleted segments are remembered") {

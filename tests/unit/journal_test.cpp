@@ -756,6 +756,20 @@ TEST_CASE("journal: a duplicate is committed when its original is, in whatever l
   CHECK(waiting.acked() == 4);
 }
 
+TEST_CASE("journal: a duplicate of an event of an earlier run is committed when that is") {
+  Fixture f;
+  f.dedupe.restore({71, 0}, 0, f.now.steady_ms);
+  const Uuid earlier = sluice::tests::numbered_id(9);
+  f.journal.restore({0, {earlier, 40}});
+  Client waiting(f, OnFull::wait, AckStage::committed);
+  waiting.send({1}, {71});
+  CHECK(f.turn() == Journal::Result::worked);
+  f.commits.committed(0, {earlier, 39});
+  CHECK(waiting.acked() == 0);
+  f.commits.committed(0, {earlier, 40});
+  CHECK(waiting.acked() == 1);
+}
+
 TEST_CASE("journal: a row that Postgres refused is told to who waits for its commit, by its line") {
   Fixture f;
   Client other(f);
