@@ -272,6 +272,14 @@ char* write_value(char* out, Source source, ColumnType type, const Row& row, Mis
       return write_field(out, type, row, Field::data, misfit);
     case Source::extra:
       return write_extra(out, type, row);
+    case Source::instance:
+    case Source::segment:
+    case Source::index:
+    case Source::line:
+    case Source::member:
+    case Source::pointer:
+    case Source::constant:
+      break;  // no column is bound to these
   }
   __builtin_unreachable();
 }

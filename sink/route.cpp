@@ -23,6 +23,14 @@ bool fits(Source source, ColumnType type) {
     case Source::dedupe_key:
     case Source::data:
       return type != ColumnType::timestamptz;
+    case Source::instance:
+    case Source::segment:
+    case Source::index:
+    case Source::line:
+    case Source::member:
+    case Source::pointer:
+    case Source::constant:
+      return false;
   }
   return false;
 }

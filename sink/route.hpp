@@ -17,7 +17,12 @@ enum class Source : std::uint8_t {
   id,           // the producer's, or the one that the daemon gave
   occurred_at,  // the event's time, or that of receipt
   received_at,
-  uid,  // the producer's user id; none over TCP
+  uid,       // the producer's user id; none over TCP
+  instance,  // the daemon's name
+  segment,   // of the event's identity in the spool
+  index,     // likewise
+  line,      // the line as it came
+  extra,     // an object of all members that no other column takes whole; none: NULL
   // From the event.
   type,
   source,
@@ -25,17 +30,41 @@ enum class Source : std::uint8_t {
   parent_id,
   dedupe_key,
   data,
-  extra,  // an object of all members that no other source names; none: NULL
+  member,   // the top-level member of the name Column::from
+  pointer,  // what the JSON pointer (RFC 6901) Column::from points to, in the event's object
+  // From the configuration.
+  constant,  // Column::from, a JSON value
 };
 
 struct Column {
-  std::string name;
-  Source source;
+  std::string name{};
+  Source source{};
+  std::string from{};     // of Source::member, pointer and constant
+  bool required = false;  // without a value the event is refused
 };
 
+enum class RouteMode : std::uint8_t {
+  append,  // COPY into the table; by merging where a key is taken
+  merge,   // COPY into a temporary table, INSERT … ON CONFLICT (key) DO NOTHING from there
+};
+
+// What a row is whose key is taken.
+enum class OnConflict : std::uint8_t {
+  compare,  // a late duplicate if the stored row agrees in the columns from the producer, else dead
+  skip,     // a duplicate
+  dead,     // set aside
+};
+
+// Which events go where.
 struct Route {
-  std::string table;  // "table" or "schema.table"
-  std::vector<Column> columns;
+  std::string match = "*";  // a type, or the beginning of types and a `*`
+  std::string table{};      // "table" or "schema.table"; each part as it is, quotes are added
+  std::vector<Column> columns{};
+  RouteMode mode = RouteMode::append;
+  OnConflict on_conflict = OnConflict::compare;
+  std::vector<std::string> key{};  // columns of the conflict target; none: the primary key
+  bool trigger_may_skip = false;   // a BEFORE trigger may take rows away
+  std::string place{};             // "file:line" in the configuration, for messages; or empty
 };
 
 // The route of the agent_log model: every event into `events`.
