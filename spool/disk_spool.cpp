@@ -142,7 +142,7 @@ struct DiskSpool::Parts {
   void probe(const SpoolTime& now);
   bool delete_old(const SpoolTime& now, bool want_room);
   void stamp_delivered(const SpoolTime& now);
-  void remove_file(const FileKey& key, const SpoolTime& now);
+  bool remove_file(const FileKey& key, const SpoolTime& now);
   void empty_file(File& file);
   bool roll_delivered(const SpoolTime& now);
   [[nodiscard]] bool head_is_missing() const;
@@ -169,6 +169,7 @@ struct DiskSpool::Parts {
   LaneIndex next_lane = 0;
   std::int64_t retry_at_ms = 0;
   std::int64_t next_tend_ms = 0;
+  bool removal_unsynced = false;  // the last file's that was removed
   bool reserve_there = false;
   std::int64_t reserve_retry_ms = 0;
   std::vector<StoredKey> keys_scratch;
@@ -301,8 +302,8 @@ bool DiskSpool::Parts::rewrite_tail(const RecoveredSegment& segment, LaneIndex l
       return false;
     }
   }
-  ++next_ordinal;
   if (writer.give_name()) return false;
+  ++next_ordinal;
   ++heads;
   add_file(writer, header, lane, heads);
   lanes[lane]->add({header.id, header.ordinal, writer.name(), now.unix_us, writer.bytes(),
@@ -390,14 +391,15 @@ bool DiskSpool::Parts::open_segment(LaneIndex lane, const SpoolTime& now) {
   }
   // Once its end is told elsewhere nobody reads the segment's keys out of it any more.
   secure_keys(lane);
-  // Also if the naming fails: a name that could not be synced may come back after a power cut, and
-  // then it says where the segment before it ends.
-  ++next_ordinal;
   if (const auto error = std::get<0>(begun)->give_name()) {
+    // A name that could not be synced may come back after a power cut, and then it says where the
+    // segment before it ends. Its ordinal is given again: it holds no event, and a number that is
+    // left out would look like a file that somebody took away.
     if (open_here.writer) close_open(lane, heads + 1);
     set_full(is_no_space(error) ? kFullDisk : kFullFails, now);
     return false;
   }
+  ++next_ordinal;
   ++heads;
   if (open_here.writer) {
     seal(lane, now);
@@ -703,11 +705,13 @@ bool DiskSpool::Parts::delete_old(const SpoolTime& now, bool want_room) {
       empty_file(file);
     }
   }
-  for (const FileKey& key : done) remove_file(key, now);
+  for (const FileKey& key : done) {
+    if (!remove_file(key, now)) empty_file(files.at(key));
+  }
   // Those that waited for an older one.
   while (!files.empty() && files.begin()->second.emptied &&
-         files.begin()->second.heads_needed <= heads) {
-    remove_file(FileKey(files.begin()->first), now);
+         files.begin()->second.heads_needed <= heads &&
+         remove_file(FileKey(files.begin()->first), now)) {
   }
   return freed;
 }
@@ -723,11 +727,14 @@ void DiskSpool::Parts::empty_file(File& file) {
   file.emptied = true;
 }
 
-void DiskSpool::Parts::remove_file(const FileKey& key, const SpoolTime& now) {
+// In order, and one only when the one before it is gone for good: so neither a removal that fails
+// nor a power cut leaves a hole in the ordinals. False: it has to wait.
+bool DiskSpool::Parts::remove_file(const FileKey& key, const SpoolTime& now) {
+  if (removal_unsynced && disk.sync_directory("")) return false;
   const File& file = files.at(key);
-  (void)disk.remove(file.name);
-  // In order, so that a power cut leaves no hole in the ordinals.
-  (void)disk.sync_directory("");
+  const std::error_code error = disk.remove(file.name);
+  if (error && error != std::errc::no_such_file_or_directory) return false;
+  removal_unsynced = static_cast<bool>(disk.sync_directory(""));
   bytes -= file.bytes;
   if (file.keys_bytes != 0) {
     const std::int64_t window_us = std::chrono::microseconds(options.dedupe_window).count();
@@ -736,6 +743,7 @@ void DiskSpool::Parts::remove_file(const FileKey& key, const SpoolTime& now) {
   }
   files.erase(files.find(key));
   segments = files.size();
+  return true;
 }
 
 void DiskSpool::Parts::take_quarantined() {

@@ -109,10 +109,8 @@ void DaemonModel::file_set_aside(const std::string& name, std::string_view reaso
   throw Broken("file " + name + " set aside: " + std::string(reason));
 }
 
-// A segment that could not be named leaves a hole, as its name may come back after a power cut; and
-// a power cut may keep the removal of a later file and lose that of an earlier one.
+// Neither a power cut nor a disk that fails may leave a hole.
 void DaemonModel::segments_missing(std::uint64_t count) {
-  if (world_.power_was_cut || world_.disk_failed) return;
   throw Broken(std::to_string(count) + " segments missing, and nobody took them");
 }
 

@@ -377,6 +377,35 @@ TEST_CASE(
   CHECK(f.reporter.missing == 1);
 }
 
+TEST_CASE("disk spool: a name or a removal that fails leaves no hole in the ordinals") {
+  DiskSpoolOptions options = small();
+  options.retain_time = std::chrono::seconds(0);
+  Fixture f(options);
+  std::uint64_t next = 0;
+  const auto fail_once = [&](Call failing) {
+    f.disk.fault = [failing, fails = 1](Call call, const std::string& name) mutable {
+      const bool is_it = call == failing && (name.empty() || name.ends_with(".log"));
+      return is_it && fails-- > 0 ? kEio : std::error_code{};
+    };
+  };
+  while (segment_files(f.disk).size() < 2) f.append(next++, 1);
+  SECTION("a segment's name that cannot be synced") {
+    while (f.disk.content(segment_files(f.disk).back()).size() < 2'000) f.append(next++, 1);
+    fail_once(Call::sync_directory);
+    REQUIRE_FALSE(f.try_append(next, 1));
+    f.append(next++, 1);
+  }
+  SECTION("a file that cannot be removed before the others") {
+    while (segment_files(f.disk).size() < 4) f.append(next++, 1);
+    CHECK(f.deliver() == upto(next));
+    fail_once(Call::remove);
+    f.pass(1'000);
+  }
+  f.disk.fault = {};
+  f.kill_and_restart();
+  CHECK(f.reporter.missing == 0);
+}
+
 TEST_CASE("disk spool: producers' numbers survive their segments") {
   DiskSpoolOptions options = small();
   options.retain_time = std::chrono::seconds(0);
