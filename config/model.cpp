@@ -2,6 +2,7 @@
 #include "config/model.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -13,6 +14,31 @@ namespace sluice::config {
 namespace {
 
 using Variables = std::vector<std::pair<std::string, std::string>>;
+
+struct Model {
+  std::string_view name;         // of config/models/NAME.sql and NAME_grants.sql
+  std::string_view time_column;  // of events, that --partition partitions by; empty: never
+  Partition partition;           // unless the options say otherwise
+};
+
+constexpr Model kModels[] = {
+    {"agent_log", "occurred_at", Partition::none},
+};
+
+const Model& find_model(std::string_view name) {
+  const auto* const found = std::find_if(std::begin(kModels), std::end(kModels),
+                                         [&](const Model& model) { return model.name == name; });
+  if (found == std::end(kModels))
+    throw std::invalid_argument("model: there is none called \"" + std::string(name) + '"');
+  return *found;
+}
+
+Partition partition_of(const Model& model, const ModelOptions& options) {
+  const Partition partition = options.partition.value_or(model.partition);
+  if (partition != Partition::none && model.time_column.empty())
+    throw std::invalid_argument("the model " + std::string(model.name) + " has no partitions");
+  return partition;
+}
 
 // NAMEDATALEN - 1: Postgres would cut a longer name, and then not find it.
 constexpr std::size_t kNameBytesMax = 63;
@@ -57,16 +83,20 @@ std::string filled(std::string_view text, const Variables& variables) {
   return result;
 }
 
-Variables variables_of(const ModelOptions& options) {
-  const bool whole = options.partition == Partition::none;
+Variables variables_of(const Model& model, const ModelOptions& options) {
+  const Partition partition = partition_of(model, options);
+  const bool whole = partition == Partition::none;
+  const std::string time_column(model.time_column);
   return {{":\"schema\"", quoted_identifier(options.schema)},
           {":'schema'", quoted_literal(options.schema)},
           {":\"own_schema\"", quoted_identifier(options.own_schema)},
           {":'own_schema'", quoted_literal(options.own_schema)},
           {":\"role\"", quoted_identifier(options.role.value_or(""))},
-          {":'partition'", quoted_literal(period_name(options.partition))},
-          {":primary_key", whole ? "id" : "id, occurred_at"},
-          {":partition_by", whole ? "" : " PARTITION BY RANGE (occurred_at)"}};
+          {":'role'", quoted_literal(options.role.value_or(""))},
+          {":'partition'", quoted_literal(period_name(partition))},
+          {":'index'", options.indexes == Indexes::full ? "'full'" : "'basic'"},
+          {":primary_key", whole ? "id" : "id, " + time_column},
+          {":partition_by", whole ? "" : " PARTITION BY RANGE (" + time_column + ")"}};
 }
 
 std::string doubled(std::string_view text, char quote) {
@@ -84,20 +114,33 @@ std::string model_sql(const ModelOptions& options) {
   check_name("schema", options.schema);
   check_name("schema of sluice's own tables", options.own_schema);
   if (options.role) check_name("role", *options.role);
+  const Model& model = find_model(options.model);
   std::string script =
       "BEGIN;\n"
       "SET LOCAL lock_timeout = '5s';\n"
       "SET LOCAL client_min_messages = warning;\n\n";
   script += model_text("sluice");
   script += "\n";
-  script += model_text("agent_log");
+  if (!model.time_column.empty()) {
+    script += model_text("partitions");
+    script += "\n";
+  }
+  script += model_text(options.model);
   if (options.role) {
     script += "\n";
     script += model_text("grants");
+    script += "\n";
+    script += model_text(options.model + "_grants");
   }
   script += "\nCOMMIT;\n";
   // The texts' own comments say what the variables mean; what is printed has none left.
-  return filled(script, variables_of(options));
+  return filled(script, variables_of(model, options));
+}
+
+std::vector<std::string> model_names() {
+  std::vector<std::string> names;
+  for (const Model& model : kModels) names.emplace_back(model.name);
+  return names;
 }
 
 std::string quoted_identifier(std::string_view name) {

@@ -43,7 +43,8 @@ struct CommandLine {
   std::vector<std::string> segments;
   bool json = false;
   config::ModelOptions model;
-  std::string partition = "none";
+  std::string partition;
+  std::string index = "basic";
   bool markdown = false;
   std::function<int()> command;
 };
@@ -75,19 +76,31 @@ config::Settings load_settings(const CommandLine& line) {
 config::ModelOptions model_options(const CommandLine& line, const config::Settings& settings) {
   config::ModelOptions options = line.model;
   options.own_schema = settings.postgres.schema;
+  if (line.partition == "none") options.partition = config::Partition::none;
   if (line.partition == "day") options.partition = config::Partition::day;
   if (line.partition == "month") options.partition = config::Partition::month;
+  if (line.index == "full") options.indexes = config::Indexes::full;
   return options;
 }
 
 void add_model_options(CLI::App* command, CommandLine& line) {
   add_config_option(command, line);
-  command->add_option("--schema", line.model.schema, "schema of the table events")
+  command->add_option("--model", line.model.model, "which tables; each has its own page of SQL")
+      ->type_name("MODEL")
+      ->check(CLI::IsMember(config::model_names()))
+      ->capture_default_str();
+  command->add_option("--schema", line.model.schema, "schema of the model's tables")
       ->type_name("NAME")
       ->capture_default_str();
-  command->add_option("--partition", line.partition, "partitions of events by occurred_at")
+  command
+      ->add_option("--partition", line.partition,
+                   "partitions of events by their time; else as the model likes it best")
       ->type_name("PERIOD")
       ->check(CLI::IsMember({"none", "day", "month"}));
+  command->add_option("--index", line.index, "full: slower to fill, quicker to ask")
+      ->type_name("HOW")
+      ->check(CLI::IsMember({"basic", "full"}))
+      ->capture_default_str();
   command->add_option("--role", line.model.role, "role that is granted what the daemon needs")
       ->type_name("NAME");
 }

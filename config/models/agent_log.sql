@@ -83,61 +83,11 @@ COMMENT ON COLUMN :"schema".events.producer_uid IS
   'The user that wrote it to the Unix socket, as the kernel says. NULL over TCP.';
 COMMENT ON COLUMN :"schema".events.dedupe_key IS 'The key by which its producer recognises the same event sent again.';
 
--- Append-only, also for the owner. Once per statement and not for INSERT, so it costs nothing.
--- Detaching and dropping whole partitions stays possible.
-CREATE OR REPLACE FUNCTION :"own_schema".refuse_change() RETURNS trigger
-  LANGUAGE plpgsql SET search_path = pg_catalog AS $sluice$
-BEGIN
-  RAISE EXCEPTION '%.% is append-only: % is refused', tg_table_schema, tg_table_name, tg_op
-    USING HINT = 'A correction is a new event. Old events go by detaching a partition.',
-          ERRCODE = 'insufficient_privilege';
-END
-$sluice$;
-
 CREATE OR REPLACE TRIGGER append_only
   BEFORE UPDATE OR DELETE OR TRUNCATE ON :"schema".events
   FOR EACH STATEMENT EXECUTE FUNCTION :"own_schema".refuse_change();
 
 REVOKE UPDATE, DELETE, TRUNCATE ON :"schema".events FROM PUBLIC;
 
--- Partitions: the period before (events may come late), this one and the next ones, by UTC. What fits
--- none of them goes to events_default, so that no event is refused.
-DO $sluice$
-DECLARE
-  period text := :'partition';
-  events regclass := to_regclass(format('%I.events', :'schema'));
-  this timestamp := date_trunc(CASE period WHEN 'month' THEN 'month' ELSE 'day' END,
-                               now() AT TIME ZONE 'UTC');
-  step interval := CASE period WHEN 'month' THEN interval '1 month' ELSE interval '1 day' END;
-  suffix text := CASE period WHEN 'month' THEN 'YYYYMM' ELSE 'YYYYMMDD' END;
-  ahead int := CASE period WHEN 'month' THEN 2 ELSE 7 END;
-  part text;
-BEGIN
-  IF period = 'none' THEN
-    RETURN;
-  END IF;
-  IF EXISTS (SELECT FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-               WHERE inhparent = events AND relname ~ '^events_p[0-9]+$'
-                 AND length(relname) <> length('events_p' || suffix)) THEN
-    RAISE EXCEPTION '% is partitioned already, by another period than the %', events, period
-      USING ERRCODE = 'object_not_in_prerequisite_state';
-  END IF;
-  FOR n IN -1 .. ahead LOOP
-    part := 'events_p' || to_char(this + n * step, suffix);
-    CONTINUE WHEN to_regclass(format('%I.%I', :'schema', part)) IS NOT NULL;
-    BEGIN
-      EXECUTE format('CREATE TABLE %I.%I PARTITION OF %s FOR VALUES FROM (%L) TO (%L)', :'schema', part,
-                     events, to_char(this + n * step, 'YYYY-MM-DD 00:00:00+00'),
-                     to_char(this + (n + 1) * step, 'YYYY-MM-DD 00:00:00+00'));
-    EXCEPTION WHEN check_violation THEN
-      RAISE WARNING 'partition % was not made: events_default holds events of its time', part;
-    END;
-  END LOOP;
-  EXECUTE format('CREATE TABLE IF NOT EXISTS %I.events_default PARTITION OF %s DEFAULT', :'schema', events);
-  -- The trigger on the parent does not see statements that name a partition.
-  FOR part IN SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = events LOOP
-    EXECUTE format('CREATE OR REPLACE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %s '
-                   'FOR EACH STATEMENT EXECUTE FUNCTION %I.refuse_change()', part, :'own_schema');
-  END LOOP;
-END
-$sluice$;
+SELECT :"own_schema".adopt_partitioned(to_regclass(format('%I.events', :'schema')), :'partition',
+                                       'occurred_at', NULL, NULL);

@@ -38,3 +38,14 @@ COMMENT ON COLUMN :"own_schema".watermark.segment_id IS 'The run of events that 
 COMMENT ON COLUMN :"own_schema".watermark.upto IS 'Events of the segment below this index are committed.';
 COMMENT ON COLUMN :"own_schema".watermark.rows IS 'Rows that came of them.';
 COMMENT ON COLUMN :"own_schema".watermark.instance IS 'The daemon that wrote the segment.';
+
+-- Append-only, also for the owner. Once per statement and not for INSERT, so it costs nothing.
+-- Detaching and dropping whole partitions stays possible.
+CREATE OR REPLACE FUNCTION :"own_schema".refuse_change() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $sluice$
+BEGIN
+  RAISE EXCEPTION '%.% is append-only: % is refused', tg_table_schema, tg_table_name, tg_op
+    USING HINT = 'A correction is a new row. Old events go by detaching a partition.',
+          ERRCODE = 'insufficient_privilege';
+END
+$sluice$;

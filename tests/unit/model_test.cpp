@@ -21,7 +21,7 @@ TEST_CASE("model: the script is one transaction with every variable filled in") 
   CHECK(sql.ends_with("COMMIT;\n"));
   CHECK(holds(sql, "CREATE TABLE IF NOT EXISTS \"public\".events ("));
   CHECK(holds(sql, "CREATE TABLE IF NOT EXISTS \"sluice\".watermark ("));
-  CHECK(holds(sql, "GRANT INSERT ON \"public\".events TO \"shipper\";"));
+  CHECK(holds(sql, "GRANT INSERT, SELECT ON \"public\".events TO \"shipper\";"));
   for (const char* variable : {":\"", ":'", ":primary_key", ":partition_by"}) {
     INFO(variable);
     CHECK_FALSE(holds(sql, variable));
@@ -38,6 +38,24 @@ TEST_CASE("model: a partitioned table's key holds the partition's column") {
   options.partition = Partition::day;
   CHECK(holds(model_sql(options),
               "PRIMARY KEY (id, occurred_at)\n) PARTITION BY RANGE (occurred_at);"));
+}
+
+TEST_CASE("model: a model that there is not is refused") {
+  ModelOptions options;
+  options.model = "no_such";
+  CHECK_THROWS_AS(model_sql(options), std::invalid_argument);
+}
+
+TEST_CASE("model: every model has its SQL and its grants") {
+  ModelOptions options;
+  options.role = "shipper";
+  for (const std::string& name : model_names()) {
+    INFO(name);
+    options.model = name;
+    const std::string sql = model_sql(options);
+    CHECK(holds(sql, "-- " + name + ": "));
+    CHECK(holds(sql, "-- What the daemon's role needs of " + name));
+  }
 }
 
 TEST_CASE("model: names with quotes stay names") {
