@@ -2,3 +2,5 @@
 -- taken is compared with the one that is there.
 
 GRANT INSERT, SELECT ON :"schema".events TO :"role";
+GRANT INSERT, SELECT ON :"schema".nodes TO :"role";
+GRANT INSERT, SELECT ON :"schema".edges TO :"role";

@@ -49,3 +49,46 @@ BEGIN
           ERRCODE = 'insufficient_privilege';
 END
 $sluice$;
+
+-- For tables of current state.
+CREATE OR REPLACE FUNCTION :"own_schema".set_updated_at() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $sluice$
+BEGIN
+  NEW.updated_at := now();
+  RETURN NEW;
+END
+$sluice$;
+
+-- Refuses a table that has a model's name for another purpose. `name` is quoted where it must be; `columns`
+-- as in 'id uuid, created_at timestamp with time zone'.
+CREATE OR REPLACE FUNCTION :"own_schema".require_table(name text, columns text) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $sluice$
+DECLARE
+  found regclass := to_regclass(name);
+  names text[];
+  wrong text;
+BEGIN
+  IF found IS NULL OR (SELECT relkind FROM pg_class WHERE oid = found) NOT IN ('r', 'p') THEN
+    RAISE EXCEPTION '% is there already and is not a table: choose another schema with --schema', name
+      USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  SELECT array_agg(split_part(spec, ' ', 1)), string_agg(spec, ', ') FILTER (
+           WHERE NOT EXISTS (SELECT FROM pg_attribute
+                               WHERE attrelid = found AND attnum > 0 AND NOT attisdropped
+                                 AND attname || ' ' || format_type(atttypid, atttypmod) = spec))
+    INTO names, wrong
+    FROM regexp_split_to_table(columns, ',\s*') AS spec;
+  IF wrong IS NOT NULL THEN
+    RAISE EXCEPTION '% is there already and lacks %: choose another schema with --schema', name, wrong
+      USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  SELECT string_agg(quote_ident(attname), ', ') INTO wrong
+    FROM pg_attribute
+    WHERE attrelid = found AND attnum > 0 AND NOT attisdropped AND attnotnull AND NOT atthasdef
+      AND attidentity = '' AND attname <> ALL (names);
+  IF wrong IS NOT NULL THEN
+    RAISE EXCEPTION '% is there already and would refuse every event for want of %: choose another schema with --schema',
+      name, wrong USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+END
+$sluice$;
