@@ -20,7 +20,10 @@ class AsideWatch final : public spool::AsideWriter {
 
   [[nodiscard]] bool append(const spool::AsideRecord& record) override {
     if (!writer_.append(record)) return false;
-    commits_.refused(lane_, {record.segment, record.index}, record.sqlstate);
+    // What waits or is held is delivered later by itself: its producer must not send it again.
+    if (record.state == spool::AsideState::dead) {
+      commits_.refused(lane_, {record.segment, record.index}, record.sqlstate);
+    }
     return true;
   }
   [[nodiscard]] std::optional<std::vector<spool::AsideEntry>> records_from(

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "sink/json_text.hpp"
 #include "sink/sqlstate.hpp"
 
 namespace sluice::sink {
@@ -25,6 +26,20 @@ constexpr std::size_t kQuietChunkBytes = 16 * 1024;
 constexpr milliseconds kBatchTimeMax{1'000};
 // Watermark rows live 30 days: an older segment without one may have been delivered.
 constexpr std::int64_t kWatermarkLifeUs = std::int64_t{30} * 24 * 3600 * 1'000'000;
+
+// The event's type as text; empty if it has none.
+std::string type_of(const spool::EventView& event) {
+  for (const spool::FieldSpan& span : event.fields()) {
+    if (span.field != static_cast<std::uint8_t>(spool::Field::type)) continue;
+    const std::string_view quoted = event.text(span);
+    const unsigned flags = event.header().flags & kMendings;
+    std::string text(mended_bytes_max(quoted.size(), flags), '\0');
+    const char* const end = write_decoded(text.data(), quoted.substr(1, quoted.size() - 2), flags);
+    text.resize(static_cast<std::size_t>(end - text.data()));
+    return text;
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -466,10 +481,20 @@ bool Lane::pass_refused(const spool::EventView& event) {
   RefusedRow* const row = refused_.find(position.index);
   if (row == nullptr) return false;
   if (!row->recorded) {
-    row->recorded = options_.aside->append({spool::AsideState::dead, position.segment,
-                                            position.index, options_.unix_now_us(),
-                                            event.header().uid, route_.table, row->reason.sqlstate,
-                                            row->reason.message, row->reason.column, event.line()});
+    row->recorded = options_.aside->append({.state = row->state,
+                                            .segment = position.segment,
+                                            .index = position.index,
+                                            .time_us = options_.unix_now_us(),
+                                            .received_us = event.header().received_us,
+                                            .id = event.header().id,
+                                            .uid = event.header().uid,
+                                            .route = route_.match,
+                                            .type = type_of(event),
+                                            .table = route_.table,
+                                            .sqlstate = row->reason.sqlstate,
+                                            .message = row->reason.message,
+                                            .column = row->reason.column,
+                                            .line = event.line()});
     if (!row->recorded) {
       batch_.stuck = {"", "the spool's disk does not take a set-aside record", ""};
       batch_.must_close = true;

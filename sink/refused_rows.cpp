@@ -15,9 +15,9 @@ RefusedRow* RefusedRows::find(std::uint64_t index) {
   return found != rows_.end() && found->index == index ? &*found : nullptr;
 }
 
-void RefusedRows::add(std::uint64_t index, Failure reason) {
+void RefusedRows::add(std::uint64_t index, Failure reason, spool::AsideState state) {
   ++refused_in_a_row_;
-  rows_.insert(at_or_above(index), {index, std::move(reason), false});
+  rows_.insert(at_or_above(index), {index, std::move(reason), state, false});
 }
 
 void RefusedRows::recall(std::vector<spool::AsideEntry> entries) {
@@ -25,6 +25,7 @@ void RefusedRows::recall(std::vector<spool::AsideEntry> entries) {
   for (spool::AsideEntry& entry : entries) {
     rows_.push_back({entry.index,
                      {std::move(entry.sqlstate), std::move(entry.message), std::move(entry.column)},
+                     entry.state,
                      entry.durable});
   }
 }

@@ -15,6 +15,7 @@ namespace sluice::sink {
 struct RefusedRow {
   std::uint64_t index = 0;
   Failure reason;
+  spool::AsideState state = spool::AsideState::dead;
   bool recorded = false;  // its event is in the set-aside records, durably
 };
 
@@ -27,7 +28,7 @@ class RefusedRows final {
   [[nodiscard]] bool empty() const { return rows_.empty(); }
   // Valid until the next change.
   [[nodiscard]] RefusedRow* find(std::uint64_t index);
-  void add(std::uint64_t index, Failure reason);
+  void add(std::uint64_t index, Failure reason, spool::AsideState state = spool::AsideState::dead);
   // What earlier deliveries of the segment left, instead of what is here.
   void recall(std::vector<spool::AsideEntry> entries);
   // How many rows in [from, upto) are recorded.

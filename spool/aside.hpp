@@ -12,21 +12,53 @@
 
 namespace sluice::spool {
 
-enum class AsideState {
-  dead,  // Postgres refused the row for itself
+// Why an event is here, and who tries it again.
+enum class AsideState : std::uint8_t {
+  dead,     // Postgres refused the row for itself: a person, by `sluice dead retry`
+  waiting,  // the row it refers to is missing, and may be on its way: the daemon, for a while
+  held,     // its route's table is missing, changed or forbidden: the daemon, until it is mended
 };
+inline constexpr std::size_t kAsideStateCount = 3;
 
+// "dead", "waiting", "held".
+[[nodiscard]] std::string_view aside_state_name(AsideState state);
+
+// The texts of a record that is written, borrowed; of one that was read, see AsideText.
 struct AsideRecord {
   AsideState state = AsideState::dead;
-  Uuid segment;
+  Uuid segment{};
   std::uint64_t index = 0;
-  std::int64_t time_us = 0;  // of setting aside, since the Unix epoch
+  std::int64_t time_us = 0;      // of setting aside, since the Unix epoch
+  std::int64_t received_us = 0;  // likewise; 0: not known
+  Uuid id{};                     // the event's, so that another try makes the same row
   std::uint32_t uid = kNoUid;
-  std::string_view table;
-  std::string_view sqlstate;
-  std::string_view message;
-  std::string_view column;
-  std::string_view line;  // as the producer sent it
+  std::string_view route{};  // what its route matches
+  std::string_view type{};  // the event's, decoded: of an event without one, its listener's default
+  std::string_view table{};
+  std::string_view sqlstate{};
+  std::string_view message{};
+  std::string_view column{};
+  std::string_view line{};  // as the producer sent it
+};
+
+// A record that was read back whole.
+struct AsideText {
+  AsideState state = AsideState::dead;
+  Position position;
+  std::int64_t time_us = 0;
+  std::int64_t received_us = 0;  // 0: not known
+  std::optional<Uuid> id;        // none: not known, as in files of the first version
+  std::uint32_t uid = kNoUid;
+  std::string route;
+  std::string type;
+  std::string table;
+  std::string sqlstate;
+  std::string message;
+  std::string column;
+  std::string line;
+
+  // Borrows the texts.
+  [[nodiscard]] AsideRecord record() const;
 };
 
 // A record that is there already.
@@ -35,6 +67,7 @@ struct AsideEntry {
   // Written and synced in this run. Otherwise it is only what an earlier run may have left: it has
   // to be written again before it counts.
   bool durable = false;
+  AsideState state = AsideState::dead;
   std::string sqlstate;
   std::string message;
   std::string column;

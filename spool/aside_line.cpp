@@ -4,6 +4,7 @@
 #include <charconv>
 #include <chrono>
 #include <cstdio>
+#include <utility>
 
 #include "spool/crc32c.hpp"
 
@@ -27,6 +28,38 @@ std::string utc_text(std::int64_t unix_us) {
       static_cast<int>(clock.minutes().count()), static_cast<int>(clock.seconds().count()),
       static_cast<int>(clock.subseconds().count()));
   return {text.data(), static_cast<std::size_t>(length)};
+}
+
+// The opposite.
+std::optional<std::int64_t> unix_us_of(std::string_view text) {
+  using namespace std::chrono;
+  // The places of the digits of each part, and of what stands between them.
+  constexpr std::string_view kForm = "0000-00-00T00:00:00.000000Z";
+  if (text.size() != kForm.size()) return std::nullopt;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool is_digit = text[i] >= '0' && text[i] <= '9';
+    if (kForm[i] == '0' ? !is_digit : text[i] != kForm[i]) return std::nullopt;
+  }
+  const auto number = [&](std::size_t at, std::size_t digits) {
+    int value = 0;
+    std::from_chars(text.data() + at, text.data() + at + digits, value);
+    return value;
+  };
+  const year_month_day date{year(number(0, 4)), month(static_cast<unsigned>(number(5, 2))),
+                            day(static_cast<unsigned>(number(8, 2)))};
+  if (!date.ok()) return std::nullopt;
+  const auto time = sys_time<microseconds>(sys_days(date)) + hours(number(11, 2)) +
+                    minutes(number(14, 2)) + seconds(number(17, 2)) + microseconds(number(20, 6));
+  return time.time_since_epoch().count();
+}
+
+constexpr std::array<std::string_view, kAsideStateCount> kStateNames = {"dead", "waiting", "held"};
+
+std::optional<AsideState> state_named(std::string_view name) {
+  for (std::size_t i = 0; i < kStateNames.size(); ++i) {
+    if (kStateNames[i] == name) return static_cast<AsideState>(i);
+  }
+  return std::nullopt;
 }
 
 void append_escaped(std::string& out, std::string_view text) {
@@ -54,11 +87,15 @@ void append_text(std::string& out, std::string_view key, std::string_view text) 
   out += '"';
 }
 
-std::string checksum_text(std::string_view rest) {
+std::uint32_t checksum_of(std::string_view rest) {
   Crc32c checksum;
   checksum.add(std::as_bytes(std::span(rest)));
+  return checksum.value();
+}
+
+std::string checksum_text(std::string_view rest) {
   std::array<char, 16> text{};
-  std::snprintf(text.data(), text.size(), "%08x", checksum.value());
+  std::snprintf(text.data(), text.size(), "%08x", checksum_of(rest));
   return text.data();
 }
 
@@ -116,24 +153,87 @@ class Reader {
   std::string_view text_;
 };
 
-bool read_reason(Reader& reader, AsideHead& head) {
-  std::string skipped;
-  std::uint64_t uid = 0;
-  return reader.expect(R"(,"time":")") && reader.string(skipped) && reader.expect(R"(,"uid":)") &&
-         (reader.expect("null") || reader.number(uid)) && reader.expect(R"(,"table":")") &&
-         reader.string(skipped) && reader.expect(R"(,"sqlstate":")") &&
-         reader.string(head.sqlstate) && reader.expect(R"(,"message":")") &&
-         reader.string(head.message) && reader.expect(R"(,"column":")") &&
-         reader.string(head.column);
+// The members up to and with the index.
+bool read_identity(Reader& reader, AsideState& state, Position& position) {
+  std::string name;
+  std::string segment;
+  if (!reader.expect(R"(,"state":")") || !reader.string(name) ||
+      !reader.expect(R"(,"segment":")") || !reader.string(segment) ||
+      !reader.expect(R"(,"index":)") || !reader.number(position.index)) {
+    return false;
+  }
+  const auto known = state_named(name);
+  const auto id = Uuid::parse(segment);
+  if (!known || !id) return false;
+  state = *known;
+  position.segment = *id;
+  return true;
+}
+
+bool read_time(Reader& reader, std::int64_t& time_us) {
+  std::string text;
+  if (!reader.string(text)) return false;
+  const auto time = unix_us_of(text);
+  time_us = time.value_or(0);
+  return time.has_value();
+}
+
+// What lines of the first version lack may be missing.
+bool read_origin(Reader& reader, AsideText& text) {
+  std::string id;
+  if (!reader.expect(R"(,"time":")") || !read_time(reader, text.time_us)) return false;
+  if (reader.expect(R"(,"received":")") && !read_time(reader, text.received_us)) return false;
+  if (reader.expect(R"(,"id":")")) {
+    if (!reader.string(id)) return false;
+    text.id = Uuid::parse(id);
+  }
+  std::uint64_t uid = kNoUid;
+  if (!reader.expect(R"(,"uid":)") || !(reader.expect("null") || reader.number(uid))) return false;
+  text.uid = static_cast<std::uint32_t>(uid);
+  return (!reader.expect(R"(,"route":")") || reader.string(text.route)) &&
+         (!reader.expect(R"(,"type":")") || reader.string(text.type));
+}
+
+bool read_reason(Reader& reader, AsideText& text) {
+  return reader.expect(R"(,"table":")") && reader.string(text.table) &&
+         reader.expect(R"(,"sqlstate":")") && reader.string(text.sqlstate) &&
+         reader.expect(R"(,"message":")") && reader.string(text.message) &&
+         reader.expect(R"(,"column":")") && reader.string(text.column);
 }
 
 }  // namespace
 
+std::string_view aside_state_name(AsideState state) {
+  return kStateNames[static_cast<std::size_t>(state)];
+}
+
+AsideRecord AsideText::record() const {
+  return {state,
+          position.segment,
+          position.index,
+          time_us,
+          received_us,
+          id.value_or(Uuid{}),
+          uid,
+          route,
+          type,
+          table,
+          sqlstate,
+          message,
+          column,
+          line};
+}
+
 std::string aside_line(const AsideRecord& record) {
-  std::string rest = R"(,"state":"dead","segment":")" + record.segment.text() + R"(","index":)" +
+  std::string rest = R"(,"state":")" + std::string(aside_state_name(record.state)) +
+                     R"(","segment":")" + record.segment.text() + R"(","index":)" +
                      std::to_string(record.index);
   append_text(rest, "time", utc_text(record.time_us));
+  if (record.received_us != 0) append_text(rest, "received", utc_text(record.received_us));
+  if (record.id != Uuid{}) append_text(rest, "id", record.id.text());
   rest += R"(,"uid":)" + (record.uid == kNoUid ? "null" : std::to_string(record.uid));
+  append_text(rest, "route", record.route);
+  append_text(rest, "type", record.type);
   append_text(rest, "table", record.table);
   append_text(rest, "sqlstate", record.sqlstate);
   append_text(rest, "message", record.message);
@@ -156,17 +256,29 @@ std::optional<std::uint32_t> aside_checksum(std::string_view head) {
 std::optional<AsideHead> aside_head(std::string_view head) {
   if (!aside_checksum(head)) return std::nullopt;
   Reader reader(head.substr(kAsideChecksumBytes));
-  AsideHead found;
-  std::string segment;
-  if (!reader.expect(R"(,"state":"dead","segment":")") || !reader.string(segment) ||
-      !reader.expect(R"(,"index":)") || !reader.number(found.index)) {
+  AsideText text;
+  if (!read_identity(reader, text.state, text.position)) return std::nullopt;
+  AsideHead found{text.state, text.position.segment, text.position.index, {}, {}, {}};
+  if (read_origin(reader, text) && read_reason(reader, text)) {
+    found.sqlstate = std::move(text.sqlstate);
+    found.message = std::move(text.message);
+    found.column = std::move(text.column);
+  }
+  return found;
+}
+
+std::optional<AsideText> aside_text(std::string_view line) {
+  if (line.ends_with('\n')) line.remove_suffix(1);
+  const auto checksum = aside_checksum(line);
+  if (!checksum || checksum_of(line.substr(kAsideChecksumBytes)) != *checksum) return std::nullopt;
+  Reader reader(line.substr(kAsideChecksumBytes));
+  AsideText text;
+  if (!read_identity(reader, text.state, text.position) || !read_origin(reader, text) ||
+      !read_reason(reader, text) || !reader.expect(R"(,"line":")") || !reader.string(text.line) ||
+      !reader.expect("}")) {
     return std::nullopt;
   }
-  const auto id = Uuid::parse(segment);
-  if (!id) return std::nullopt;
-  found.segment = *id;
-  if (!read_reason(reader, found)) found.sqlstate = found.message = found.column = "";
-  return found;
+  return text;
 }
 
 }  // namespace sluice::spool

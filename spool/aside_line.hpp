@@ -1,12 +1,13 @@
 // One line of an aside file: a record as a JSON object, and what is read back of it.
 //
-//   {"crc32c":"xxxxxxxx","state":"dead","segment":"…","index":N,"time":"…Z","uid":N|null,
-//    "table":"…","sqlstate":"…","message":"…","column":"…","line":"…"}\n
+//   {"crc32c":"xxxxxxxx","state":"dead"|"waiting"|"held","segment":"…","index":N,"time":"…Z",
+//    "received":"…Z","id":"…","uid":N|null,"route":"…","type":"…","table":"…","sqlstate":"…",
+//    "message":"…","column":"…","line":"…"}\n
 //
-// The fields stand in this order and without spaces, so that who reads it back needs no JSON parser
-// and only the line's head. The checksum is of all that follows its own value's quote, up to the
-// newline. `line` is the producer's, byte for byte once the escapes are undone; bytes that are no
-// UTF-8 stay as they are.
+// Lines of the first version lack received, id, route and type. The fields stand in this order and
+// without spaces, so that who reads it back needs no JSON parser and only the line's head. The
+// checksum is of all that follows its own value's quote, up to the newline. `line` is the
+// producer's, byte for byte once the escapes are undone; bytes that are no UTF-8 stay as they are.
 #pragma once
 
 #include <cstddef>
@@ -30,6 +31,7 @@ inline constexpr std::size_t kAsideHeadBytes = 8 * 1024;
 [[nodiscard]] std::optional<std::uint32_t> aside_checksum(std::string_view head);
 
 struct AsideHead {
+  AsideState state = AsideState::dead;
   Uuid segment;
   std::uint64_t index = 0;
   std::string sqlstate;
@@ -39,5 +41,8 @@ struct AsideHead {
 // From a line's first bytes. None if they are not those of a record; the texts stay empty where
 // they are cut off.
 [[nodiscard]] std::optional<AsideHead> aside_head(std::string_view head);
+
+// From a whole line, with or without its newline. None if it is not as it was written.
+[[nodiscard]] std::optional<AsideText> aside_text(std::string_view line);
 
 }  // namespace sluice::spool

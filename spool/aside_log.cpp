@@ -108,7 +108,7 @@ void AsideLog::scan_file(std::uint32_t file) {
     lines.take({reinterpret_cast<const char*>(buffer.data()), got},
                [&](std::string_view head, std::uint64_t offset) {
                  if (const auto found = aside_head(head)) {
-                   note(found->segment, {found->index, offset, file});
+                   note(found->segment, {found->index, offset, file, found->state});
                  }
                });
   }
@@ -134,7 +134,7 @@ bool AsideLog::append(const AsideRecord& record) {
     const std::uint64_t offset = end_;
     switch (write(line)) {
       case Written::yes:
-        note(record.segment, {record.index, offset, next_file_ - 1});
+        note(record.segment, {record.index, offset, next_file_ - 1, record.state});
         return true;
       case Written::no:
         return false;
@@ -208,7 +208,7 @@ std::optional<std::vector<AsideEntry>> AsideLog::records_from(const Position& po
 
 // The reason stands in the file; one that cannot be read again is no reason to send the row.
 AsideEntry AsideLog::entry_of(const Record& record) const {
-  AsideEntry entry{record.index, record.file >= first_of_run_, {}, {}, {}};
+  AsideEntry entry{record.index, record.file >= first_of_run_, record.state, {}, {}, {}};
   if (entry.durable) return entry;
   entry.message = "refused before a restart";
   const auto opened = disk_.open(name_of(record.file), OpenMode::read_only);

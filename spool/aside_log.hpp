@@ -43,6 +43,7 @@ class AsideLog final : public AsideWriter {
     std::uint64_t index;
     std::uint64_t offset;  // of its line
     std::uint32_t file;    // the n of its name
+    AsideState state;
   };
   enum class Written { yes, no, poisoned };
   class LineScan;

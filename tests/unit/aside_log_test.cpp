@@ -1,9 +1,12 @@
 // Set-aside records in their files, on a disk that forgets what was not synced.
 #include "spool/aside_log.hpp"
 
+#include <array>
 #include <catch2/catch.hpp>
+#include <cstdio>
 
 #include "spool/aside_line.hpp"
+#include "spool/crc32c.hpp"
 #include "tests/support/fake_disk.hpp"
 
 using namespace sluice::spool;
@@ -14,9 +17,28 @@ namespace {
 const Uuid kSegment = Uuid::parse("01234567-89ab-cdef-0123-456789abcdef").value();
 const Uuid kOther = Uuid::parse("11234567-89ab-cdef-0123-456789abcdef").value();
 
+const Uuid kId = Uuid::parse("21234567-89ab-cdef-0123-456789abcdef").value();
+
 AsideRecord record_of(std::uint64_t index, std::string_view line = R"({"n":1})") {
-  return {AsideState::dead, kSegment, index, 1'767'225'600'123'456, 1000, "events", "23514",
-          "no \"way\"",     "n",      line};
+  return {.segment = kSegment,
+          .index = index,
+          .time_us = 1'767'225'600'123'456,
+          .received_us = 1'767'225'599'000'000,
+          .id = kId,
+          .uid = 1000,
+          .route = "tool.*",
+          .type = "tool.call",
+          .table = "events",
+          .sqlstate = "23514",
+          .message = "no \"way\"",
+          .column = "n",
+          .line = line};
+}
+
+std::string fmt_hex(std::uint32_t value) {
+  std::array<char, 16> text{};
+  std::snprintf(text.data(), text.size(), "%08x", value);
+  return text.data();
 }
 
 std::string text_of(const FakeDisk& disk, const std::string& name) {
@@ -42,7 +64,9 @@ TEST_CASE("aside log: a record is one line of JSON with all there is to know") {
   const std::string text = text_of(disk, "aside/dead-1.ndjson");
   const std::string rest =
       R"(,"state":"dead","segment":"01234567-89ab-cdef-0123-456789abcdef","index":7,)"
-      R"("time":"2026-01-01T00:00:00.123456Z","uid":1000,"table":"events","sqlstate":"23514",)"
+      R"("time":"2026-01-01T00:00:00.123456Z","received":"2025-12-31T23:59:59.000000Z",)"
+      R"("id":"21234567-89ab-cdef-0123-456789abcdef","uid":1000,"route":"tool.*",)"
+      R"("type":"tool.call","table":"events","sqlstate":"23514",)"
       R"("message":"no \"way\"","column":"n",)"
       R"("line":"{\"a\":\"\u0001\u0009\\n\u007f)"
       "\xC3\xA9"
@@ -56,6 +80,54 @@ TEST_CASE("aside log: a producer without a uid has null") {
   AsideRecord record = record_of(0);
   record.uid = kNoUid;
   CHECK(aside_line(record).find(R"("uid":null,)") != std::string::npos);
+}
+
+TEST_CASE("aside line: what is read back is what was written") {
+  const AsideState state = GENERATE(AsideState::dead, AsideState::waiting, AsideState::held);
+  const std::uint32_t uid = GENERATE(1000u, kNoUid);
+  AsideRecord record = record_of(7, "{\"a\":\"\x01\t\\n\x7f\xC3\xA9\xff\"}");
+  record.state = state;
+  record.uid = uid;
+  const std::string line = aside_line(record);
+  const auto text = aside_text(line);
+  REQUIRE(text);
+  CHECK(text->state == state);
+  CHECK(text->position == Position{kSegment, 7});
+  CHECK(text->time_us == record.time_us);
+  CHECK(text->received_us == record.received_us);
+  CHECK(text->id == kId);
+  CHECK(text->uid == uid);
+  CHECK(text->type == "tool.call");
+  CHECK(text->line == record.line);
+  CHECK(aside_line(text->record()) == line);
+  CHECK(aside_head(line).value().state == state);
+  CHECK(aside_text(line.substr(0, line.size() - 1)));
+  for (std::size_t at = 0; at < line.size() - 1; ++at) {
+    std::string garbled = line;
+    garbled[at] = static_cast<char>(garbled[at] ^ 1);
+    CAPTURE(at);
+    CHECK_FALSE(aside_text(garbled));
+  }
+}
+
+TEST_CASE("aside line: lines of the first version are read") {
+  const std::string line =
+      R"({"crc32c":"CHECKSUM","state":"dead","segment":"01234567-89ab-cdef-0123-456789abcdef",)"
+      R"("index":7,"time":"2026-01-01T00:00:00.123456Z","uid":1000,"table":"events",)"
+      R"("sqlstate":"23514","message":"no","column":"n","line":"{}"})";
+  Crc32c checksum;
+  checksum.add(std::as_bytes(std::span(std::string_view(line).substr(kAsideChecksumBytes))));
+  std::string whole = line;
+  whole.replace(11, 8, fmt_hex(checksum.value()));
+  const auto text = aside_text(whole);
+  REQUIRE(text);
+  CHECK(text->position == Position{kSegment, 7});
+  CHECK(text->received_us == 0);
+  CHECK_FALSE(text->id);
+  CHECK(text->route.empty());
+  CHECK(text->message == "no");
+  CHECK(text->line == "{}");
+  CHECK(aside_head(whole).value().sqlstate == "23514");
 }
 
 TEST_CASE("aside log: what was appended survives a power cut") {

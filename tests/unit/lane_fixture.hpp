@@ -227,6 +227,10 @@ class FakeAside final : public spool::AsideWriter {
     spool::Position position;
     std::string sqlstate;
     std::string line;
+    spool::AsideState state = spool::AsideState::dead;
+    spool::Uuid id{};
+    std::int64_t received_us = 0;
+    std::string route{};
     bool of_this_run = true;
   };
 
@@ -235,6 +239,10 @@ class FakeAside final : public spool::AsideWriter {
     records.push_back({{record.segment, record.index},
                        std::string(record.sqlstate),
                        std::string(record.line),
+                       record.state,
+                       record.id,
+                       record.received_us,
+                       std::string(record.route),
                        true});
     return true;
   }
@@ -246,7 +254,7 @@ class FakeAside final : public spool::AsideWriter {
       const spool::Position& at = record.position;
       if (at.segment != position.segment || at.index < position.index) continue;
       std::erase_if(entries, [&](const auto& entry) { return entry.index == at.index; });
-      entries.push_back({at.index, record.of_this_run, record.sqlstate, "", ""});
+      entries.push_back({at.index, record.of_this_run, record.state, record.sqlstate, "", ""});
     }
     std::sort(entries.begin(), entries.end(),
               [](const auto& a, const auto& b) { return a.index < b.index; });

@@ -8,6 +8,7 @@
 using namespace sluice::sink;
 using namespace sluice::tests;
 using namespace std::chrono_literals;
+using sluice::spool::AsideState;
 using sluice::spool::Position;
 
 namespace {
@@ -162,6 +163,31 @@ TEST_CASE("lane: the watermark passes a refused row only once its record is dura
   REQUIRE(bench.drain());
   CHECK(bench.server.table == Numbers{0, 1, 3, 4});
   CHECK(bench.valid_records() == Numbers{2});
+}
+
+TEST_CASE("lane: a record tells all that another try needs") {
+  Bench bench;
+  bench.server.refused_rows = {2};
+  bench.reader.add(0, 5);
+  REQUIRE(bench.drain());
+  REQUIRE(bench.aside.records.size() == 1);
+  const FakeAside::Record& record = bench.aside.records[0];
+  CHECK(record.state == AsideState::dead);
+  CHECK(record.id == numbered_id(2));
+  CHECK(record.received_us == 2);
+  CHECK(record.route == "*");
+}
+
+TEST_CASE("lane: what an earlier run left waiting is written again as waiting") {
+  Bench bench;
+  auto& segment = bench.reader.add(0, 3);
+  bench.aside.records.push_back(
+      {{segment.id, 1}, "23503", "{\"n\":1}", AsideState::waiting, numbered_id(1), 1, "*", false});
+  REQUIRE(bench.drain());
+  CHECK(bench.server.table == Numbers{0, 2});
+  REQUIRE(bench.aside.records.size() == 2);
+  CHECK(bench.aside.records[1].state == AsideState::waiting);
+  CHECK(bench.aside.records[1].sqlstate == "23503");
 }
 
 TEST_CASE("lane: a row whose record could not be written is not sent again") {
