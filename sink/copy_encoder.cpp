@@ -305,7 +305,7 @@ CopyEncoder::CopyEncoder(std::span<const Column> columns, std::span<const Column
   }
 }
 
-void CopyEncoder::append_header(CopyBuffer& buffer) {
+void CopyEncoder::append_header(CopyBuffer& buffer) const {
   // Signature, no flags, no header extension.
   constexpr std::string_view kHeader{"PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0", 19};
   char* const out = buffer.prepare(kHeader.size());
@@ -313,11 +313,12 @@ void CopyEncoder::append_header(CopyBuffer& buffer) {
   buffer.commit(out + kHeader.size());
 }
 
-void CopyEncoder::append_trailer(CopyBuffer& buffer) {
+void CopyEncoder::append_trailer(CopyBuffer& buffer) const {
   buffer.commit(put_u16(buffer.prepare(2), 0xffff));
 }
 
 std::optional<EncodeError> CopyEncoder::append_row(const spool::EventView& event,
+                                                   const spool::Position& /*position*/,
                                                    CopyBuffer& buffer) const {
   const Row row(event);
   // Each run of `extra` may be followed by a comma.

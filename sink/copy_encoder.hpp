@@ -1,7 +1,8 @@
-// Event records in, rows of Postgres's binary COPY format out.
+// Event records in, rows of one of Postgres's COPY formats out.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -10,6 +11,7 @@
 #include "sink/copy_buffer.hpp"
 #include "sink/database.hpp"
 #include "sink/route.hpp"
+#include "spool/block.hpp"
 #include "spool/event_record.hpp"
 
 namespace sluice::sink {
@@ -21,6 +23,8 @@ struct EncodeError {
   std::string message;
 };
 
+enum class CopyFormat : std::uint8_t { binary, text };
+
 // Built for a route once its columns' types are known (see bind_columns()). Appends to a buffer
 // that the caller reuses; a row costs no allocation.
 //
@@ -30,12 +34,16 @@ class CopyEncoder final {
   // REQUIRES: `types` are the columns' as bind_columns() returned them, one each.
   CopyEncoder(std::span<const Column> columns, std::span<const ColumnType> types);
 
-  // What stands once before all rows, and once behind them.
-  static void append_header(CopyBuffer& buffer);
-  static void append_trailer(CopyBuffer& buffer);
+  // What the COPY has to be told. The same for as long as the encoder lives.
+  [[nodiscard]] CopyFormat format() const { return CopyFormat::binary; }
 
-  // Appends the event's row; on an error the buffer stays as it was.
+  // What stands once before all rows, and once behind them; nothing in text format.
+  void append_header(CopyBuffer& buffer) const;
+  void append_trailer(CopyBuffer& buffer) const;
+
+  // Appends the row of the event that stands at `position`; on an error the buffer stays as it was.
   [[nodiscard]] std::optional<EncodeError> append_row(const spool::EventView& event,
+                                                      const spool::Position& position,
                                                       CopyBuffer& buffer) const;
 
  private:

@@ -447,7 +447,7 @@ Clock::time_point Lane::closing_time(bool more_to_read) const {
 void Lane::encode_row(const spool::EventView& event) {
   if (!refused_.empty() && pass_refused(event)) return;
   const std::size_t before = buffer_.size();
-  if (const auto refused = encoder_->append_row(event, buffer_)) {
+  if (const auto refused = encoder_->append_row(event, {segment_->id, segment_->next}, buffer_)) {
     return row_unencodable(event, {refused->sqlstate, refused->message, refused->column});
   }
   if (batch_.rows == 0) batch_.first_row = segment_->next;

@@ -63,7 +63,7 @@ void encode_agent_log(benchmark::State& state) {
     const std::byte* at = chunk.bytes().data();
     for (int i = 0; i < kEvents; ++i) {
       const spool::EventView event(at);
-      benchmark::DoNotOptimize(encoder.append_row(event, buffer));
+      benchmark::DoNotOptimize(encoder.append_row(event, {}, buffer));
       at += event.header().record_bytes;
     }
     benchmark::ClobberMemory();

@@ -171,12 +171,12 @@ Progress copy(PostgresDatabase& database, const Route& route, const CopyEncoder&
   database.start_copy(names_of(route));
   succeed(database);
   CopyBuffer buffer;
-  CopyEncoder::append_header(buffer);
+  encoder.append_header(buffer);
   for (const RecordBuilder& builder : records) {
     const SingleRecord record(builder);
-    REQUIRE_FALSE(encoder.append_row(record.view(), buffer));
+    REQUIRE_FALSE(encoder.append_row(record.view(), {}, buffer));
   }
-  CopyEncoder::append_trailer(buffer);
+  encoder.append_trailer(buffer);
   send(database, buffer);
   database.start_finish_copy();
   return drive(database);
@@ -195,7 +195,7 @@ std::string stored(Place& place, const std::string& type, ValueKind kind, std::s
   place.observer.run("DROP TABLE IF EXISTS one; CREATE TABLE one (v " + type + ")");
   PostgresDatabase database(place.options("one"));
   connect(database);
-  const Route route{"one", {{"v", Source::data}}};
+  const Route route{.table = "one", .columns = {{"v", Source::data}}};
   const CopyEncoder encoder = encoder_for(database, route);
   const Uuid segment = Uuid::random();
   REQUIRE(resolve(database, segment) == 0);
@@ -351,9 +351,9 @@ TEST_CASE("postgres: a refused row interrupts the COPY, and its reason quotes no
   database.start_copy(names_of(route));
   succeed(database);
   CopyBuffer buffer;
-  CopyEncoder::append_header(buffer);
+  encoder.append_header(buffer);
   const SingleRecord bad(event("\"secret\""));
-  REQUIRE_FALSE(encoder.append_row(bad.view(), buffer));
+  REQUIRE_FALSE(encoder.append_row(bad.view(), {}, buffer));
   send(database, buffer);
   eventually([&] {
     (void)database.ready_for_rows();
@@ -437,16 +437,16 @@ TEST_CASE("postgres: notices during a COPY are no interruption") {
   database.start_copy(names_of(route));
   succeed(database);
   CopyBuffer buffer;
-  CopyEncoder::append_header(buffer);
+  encoder.append_header(buffer);
   std::uint64_t rows = 0;
   for (; rows < 2'000; ++rows) {
     const SingleRecord record(event());
-    REQUIRE_FALSE(encoder.append_row(record.view(), buffer));
+    REQUIRE_FALSE(encoder.append_row(record.view(), {}, buffer));
     send(database, buffer);
     buffer.clear();
   }
   CHECK_FALSE(database.interrupted());
-  CopyEncoder::append_trailer(buffer);
+  encoder.append_trailer(buffer);
   send(database, buffer);
   database.start_finish_copy();
   succeed(database);
@@ -464,7 +464,7 @@ TEST_CASE(
   database.start_copy(names_of(agent_log_route()));
   succeed(database);
   CopyBuffer buffer;
-  CopyEncoder::append_header(buffer);
+  CopyEncoder({}, {}).append_header(buffer);
   send(database, buffer);
   place.observer.run(
       "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -732,17 +732,17 @@ TEST_CASE("postgres: a large batch goes out while the caller waits for room") {
   database.start_copy(names_of(route));
   succeed(database);
   CopyBuffer buffer;
-  CopyEncoder::append_header(buffer);
+  encoder.append_header(buffer);
   const std::string data = '"' + std::string(4'000, 'x') + '"';
   constexpr std::uint64_t kRows = 5'000;
   for (std::uint64_t row = 0; row < kRows; ++row) {
     const SingleRecord record(event().string(Field::data, data));
-    REQUIRE_FALSE(encoder.append_row(record.view(), buffer));
+    REQUIRE_FALSE(encoder.append_row(record.view(), {}, buffer));
     if (buffer.size() < 64 * 1024) continue;
     send(database, buffer);
     buffer.clear();
   }
-  CopyEncoder::append_trailer(buffer);
+  encoder.append_trailer(buffer);
   send(database, buffer);
   database.start_finish_copy();
   succeed(database);

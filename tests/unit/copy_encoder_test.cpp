@@ -64,7 +64,7 @@ Values agent_log_row(const RecordBuilder& builder) {
   const Route route = agent_log_route();
   const CopyEncoder encoder(route.columns, kAgentLogTypes);
   CopyBuffer buffer;
-  REQUIRE_FALSE(encoder.append_row(record.view(), buffer));
+  REQUIRE_FALSE(encoder.append_row(record.view(), {}, buffer));
   return parse_row(bytes_of(buffer));
 }
 
@@ -79,7 +79,7 @@ Encoded encode(ColumnType type, ValueKind kind, std::string_view raw, unsigned f
   const std::vector<Column> columns = {{"data", Source::data}};
   const CopyEncoder encoder(columns, std::vector<ColumnType>{type});
   CopyBuffer buffer;
-  if (const auto error = encoder.append_row(record.view(), buffer)) {
+  if (const auto error = encoder.append_row(record.view(), {}, buffer)) {
     CHECK(error->column == "data");
     CHECK(buffer.empty());
     return {std::nullopt, error->sqlstate};
@@ -101,11 +101,13 @@ std::string number(ColumnType type, std::string_view raw) {
 }  // namespace
 
 TEST_CASE("copy encoder: header and trailer are those of the format") {
+  const CopyEncoder encoder({}, {});
+  CHECK(encoder.format() == CopyFormat::binary);
   CopyBuffer buffer;
-  CopyEncoder::append_header(buffer);
+  encoder.append_header(buffer);
   CHECK(bytes_of(buffer) == std::string("PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0", 19));
   buffer.clear();
-  CopyEncoder::append_trailer(buffer);
+  encoder.append_trailer(buffer);
   CHECK(bytes_of(buffer) == "\xff\xff");
 }
 
@@ -253,9 +255,9 @@ TEST_CASE("copy encoder: a refused row leaves the rows before it as they were") 
   const SingleRecord good(event("1"));
   const SingleRecord bad(event("1.5"));
   CopyBuffer buffer;
-  REQUIRE_FALSE(encoder.append_row(good.view(), buffer));
+  REQUIRE_FALSE(encoder.append_row(good.view(), {}, buffer));
   const std::string before = bytes_of(buffer);
-  REQUIRE(encoder.append_row(bad.view(), buffer));
+  REQUIRE(encoder.append_row(bad.view(), {}, buffer));
   CHECK(bytes_of(buffer) == before);
 }
 
@@ -267,7 +269,7 @@ TEST_CASE("copy encoder: one value may go to several columns") {
   const std::string literal = '"' + std::string(3'000, 'x') + '"';
   const SingleRecord record(RecordBuilder().string(Field::data, literal));
   CopyBuffer buffer;
-  REQUIRE_FALSE(encoder.append_row(record.view(), buffer));
+  REQUIRE_FALSE(encoder.append_row(record.view(), {}, buffer));
   const Values row = parse_row(bytes_of(buffer));
   CHECK(row[0] == '\x01' + literal);
   CHECK(row[1] == std::string(3'000, 'x'));
