@@ -23,6 +23,9 @@ struct Model {
 
 constexpr Model kModels[] = {
     {"agent_log", "occurred_at", Partition::none},
+    {"conversations", "", Partition::none},
+    {"operations", "", Partition::none},
+    {"spirits", "", Partition::none},
 };
 
 const Model& find_model(std::string_view name) {

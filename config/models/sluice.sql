@@ -59,8 +59,8 @@ BEGIN
 END
 $sluice$;
 
--- Refuses a table that has a model's name for another purpose. `name` is quoted where it must be; `columns`
--- as in 'id uuid, created_at timestamp with time zone'.
+-- Refuses a table that has a model's name for another purpose; one that is not there yet is none. `name` is
+-- quoted where it must be; `columns` as in 'id uuid, created_at timestamp with time zone'.
 CREATE OR REPLACE FUNCTION :"own_schema".require_table(name text, columns text) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $sluice$
 DECLARE
@@ -68,7 +68,10 @@ DECLARE
   names text[];
   wrong text;
 BEGIN
-  IF found IS NULL OR (SELECT relkind FROM pg_class WHERE oid = found) NOT IN ('r', 'p') THEN
+  IF found IS NULL THEN
+    RETURN;
+  END IF;
+  IF (SELECT relkind FROM pg_class WHERE oid = found) NOT IN ('r', 'p') THEN
     RAISE EXCEPTION '% is there already and is not a table: choose another schema with --schema', name
       USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;

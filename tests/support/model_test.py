@@ -1,6 +1,8 @@
 """What the tests of the models' SQL share: the model applied to a database of its own, statements that must
 be refused, and statements in several connections at once."""
 
+import os
+import subprocess
 import threading
 
 import psycopg
@@ -55,3 +57,24 @@ class ModelTest(SluiceTest):
         """True while the connection's statement waits for a lock; for wait_until."""
         return self.query("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s",
                           (connection.info.backend_pid,))[0][0]
+
+    def schema_text(self):
+        """The database's tables, functions, rights and comments as SQL, to compare with another time's."""
+        dump = subprocess.run([os.path.join(self.cluster.binaries, "pg_dump"), "--schema-only", self.dsn()],
+                              check=True, capture_output=True, text=True).stdout
+        # psql's own commands hold a key that is another one each time.
+        return "\n".join(line for line in dump.splitlines() if not line.startswith("\\"))
+
+    def undescribed(self, schema="public"):
+        """Tables, columns and functions without a comment."""
+        return self.query(
+            "SELECT c.relname, a.attname FROM pg_class c"
+            " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum >= 0 AND NOT a.attisdropped"
+            " WHERE c.relnamespace = %(schema)s::regnamespace AND c.relkind IN ('r', 'p', 'v')"
+            " AND NOT c.relispartition AND col_description(c.oid, a.attnum) IS NULL"
+            " UNION ALL SELECT relname, NULL FROM pg_class c"
+            " WHERE relnamespace = %(schema)s::regnamespace AND relkind IN ('r', 'p', 'v')"
+            " AND NOT relispartition AND obj_description(oid, 'pg_class') IS NULL"
+            " UNION ALL SELECT proname, NULL FROM pg_proc"
+            " WHERE pronamespace = %(schema)s::regnamespace AND obj_description(oid, 'pg_proc') IS NULL",
+            {"schema": schema})

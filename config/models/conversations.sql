@@ -1,0 +1,136 @@
+-- conversations: messages kept as they came from each provider, and mapped when they are loaded.
+--
+-- Messages and attachments are facts. A conversation has a title that its application may change.
+
+-- Tables of these names may have been there before, for another purpose.
+DO $sluice$
+BEGIN
+  PERFORM :"own_schema".require_table(format('%I.conversations', :'schema'),
+    'id uuid, title text, created_at timestamp with time zone, updated_at timestamp with time zone,
+     metadata jsonb, extra jsonb, received_at timestamp with time zone');
+  PERFORM :"own_schema".require_table(format('%I.messages', :'schema'),
+    'id uuid, conversation_id uuid, role text, provider text, model text, raw_message jsonb,
+     content_text text, metadata jsonb, created_at timestamp with time zone, extra jsonb,
+     received_at timestamp with time zone');
+  PERFORM :"own_schema".require_table(format('%I.attachments', :'schema'),
+    'id uuid, message_id uuid, type text, metadata jsonb, created_at timestamp with time zone,
+     extra jsonb, received_at timestamp with time zone');
+END
+$sluice$;
+
+CREATE TABLE IF NOT EXISTS :"schema".conversations (
+  id           uuid        PRIMARY KEY,
+  title        text,
+  created_at   timestamptz NOT NULL DEFAULT now(),
+  updated_at   timestamptz NOT NULL DEFAULT now(),
+  metadata     jsonb,
+  extra        jsonb,
+  received_at  timestamptz NOT NULL DEFAULT now()
+);
+
+-- The text of a message: its content if that is a string, else the text parts of its content or parts,
+-- a line break between two. What a model thought, its tools' calls and images are no text of it. Not
+-- looked for deeper than providers put it, and NULL where there is none.
+CREATE OR REPLACE FUNCTION :"schema".message_text(raw_message jsonb) RETURNS text
+  LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $sluice$
+  WITH message AS (
+    SELECT CASE
+             WHEN jsonb_typeof($1) = 'string' THEN $1
+             WHEN jsonb_typeof($1 -> 'content') IN ('string', 'array') THEN $1 -> 'content'
+             WHEN jsonb_typeof($1 -> 'content' -> 'parts') = 'array' THEN $1 -> 'content' -> 'parts'
+             WHEN jsonb_typeof($1 -> 'parts') = 'array' THEN $1 -> 'parts'
+           END AS content
+  )
+  SELECT CASE jsonb_typeof(content)
+           WHEN 'string' THEN content #>> '{}'
+           WHEN 'array' THEN (
+             SELECT string_agg(words #>> '{}', E'\n' ORDER BY n)
+               FROM jsonb_array_elements(content) WITH ORDINALITY AS parts (part, n),
+                    LATERAL (SELECT CASE
+                                      WHEN jsonb_typeof(part) = 'string' THEN part
+                                      WHEN part -> 'thought' = 'true' THEN NULL
+                                      WHEN coalesce(part ->> 'type', 'text')
+                                             NOT IN ('text', 'input_text', 'output_text') THEN NULL
+                                      ELSE coalesce(part -> 'text' -> 'value', part -> 'text')
+                                    END) AS text_of_part (words)
+               WHERE jsonb_typeof(words) = 'string')
+         END
+    FROM message
+$sluice$;
+
+CREATE TABLE IF NOT EXISTS :"schema".messages (
+  id               uuid        PRIMARY KEY,
+  conversation_id  uuid        NOT NULL REFERENCES :"schema".conversations,
+  role             text        NOT NULL,
+  provider         text,
+  model            text,
+  raw_message      jsonb       NOT NULL,
+  content_text     text        GENERATED ALWAYS AS (:"schema".message_text(raw_message)) STORED,
+  metadata         jsonb,
+  created_at       timestamptz NOT NULL DEFAULT now(),
+  extra            jsonb,
+  received_at      timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE IF NOT EXISTS :"schema".attachments (
+  id           uuid        PRIMARY KEY,
+  message_id   uuid        NOT NULL REFERENCES :"schema".messages,
+  type         text        NOT NULL,
+  metadata     jsonb,
+  created_at   timestamptz NOT NULL DEFAULT now(),
+  extra        jsonb,
+  received_at  timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE INDEX IF NOT EXISTS messages_conversation_id_created_at
+  ON :"schema".messages (conversation_id, created_at);
+CREATE INDEX IF NOT EXISTS messages_provider ON :"schema".messages (provider);
+CREATE INDEX IF NOT EXISTS attachments_message_id ON :"schema".attachments (message_id);
+
+COMMENT ON TABLE :"schema".conversations IS
+  'Current state, of the application: what a row says after its first event is the application''s to change.';
+COMMENT ON COLUMN :"schema".conversations.id IS 'Of the application: messages refer to it.';
+COMMENT ON COLUMN :"schema".conversations.title IS 'For people. NULL until there is one.';
+COMMENT ON COLUMN :"schema".conversations.created_at IS 'When it began, by the producer''s clock.';
+COMMENT ON COLUMN :"schema".conversations.updated_at IS 'When this row last changed.';
+COMMENT ON COLUMN :"schema".conversations.metadata IS 'Whatever else the application keeps, any JSON: a new field needs no migration.';
+COMMENT ON COLUMN :"schema".conversations.extra IS 'Fields of the event that have no column. NULL if there were none.';
+COMMENT ON COLUMN :"schema".conversations.received_at IS 'When the daemon read it, by the daemon''s clock.';
+
+COMMENT ON TABLE :"schema".messages IS
+  'Messages as each provider has them. Append-only: a message that was edited is a new row.';
+COMMENT ON COLUMN :"schema".messages.id IS 'Of the producer if it gave a UUID or ULID, else of the daemon.';
+COMMENT ON COLUMN :"schema".messages.conversation_id IS 'The conversation it was said in.';
+COMMENT ON COLUMN :"schema".messages.role IS 'Who speaks, in the provider''s word: user, assistant, model, tool, system …';
+COMMENT ON COLUMN :"schema".messages.provider IS 'Whose form raw_message has.';
+COMMENT ON COLUMN :"schema".messages.model IS 'The model that answered or was asked.';
+COMMENT ON COLUMN :"schema".messages.raw_message IS 'The provider''s message, value by value as it came.';
+COMMENT ON COLUMN :"schema".messages.content_text IS
+  'Its text, by message_text(raw_message): string content, or the text parts. NULL if it has none.';
+COMMENT ON COLUMN :"schema".messages.metadata IS 'Whatever else the application keeps, any JSON: a new field needs no migration.';
+COMMENT ON COLUMN :"schema".messages.created_at IS 'When it was said, by the producer''s clock.';
+COMMENT ON COLUMN :"schema".messages.extra IS 'Fields of the event that have no column. NULL if there were none.';
+COMMENT ON COLUMN :"schema".messages.received_at IS 'When the daemon read it, by the daemon''s clock.';
+
+COMMENT ON TABLE :"schema".attachments IS 'What came with messages. Append-only.';
+COMMENT ON COLUMN :"schema".attachments.id IS 'Of the producer if it gave a UUID or ULID, else of the daemon.';
+COMMENT ON COLUMN :"schema".attachments.message_id IS 'The message it came with.';
+COMMENT ON COLUMN :"schema".attachments.type IS 'What it is, such as image or file.';
+COMMENT ON COLUMN :"schema".attachments.metadata IS 'Its name, size, place and whatever else is known of it, any JSON.';
+COMMENT ON COLUMN :"schema".attachments.created_at IS 'When it was attached, by the producer''s clock.';
+COMMENT ON COLUMN :"schema".attachments.extra IS 'Fields of the event that have no column. NULL if there were none.';
+COMMENT ON COLUMN :"schema".attachments.received_at IS 'When the daemon read it, by the daemon''s clock.';
+COMMENT ON FUNCTION :"schema".message_text(jsonb) IS
+  'The text of a provider''s message: string content, or the text parts of an array, a line break between two.';
+
+CREATE OR REPLACE TRIGGER append_only
+  BEFORE UPDATE OR DELETE OR TRUNCATE ON :"schema".messages
+  FOR EACH STATEMENT EXECUTE FUNCTION :"own_schema".refuse_change();
+CREATE OR REPLACE TRIGGER append_only
+  BEFORE UPDATE OR DELETE OR TRUNCATE ON :"schema".attachments
+  FOR EACH STATEMENT EXECUTE FUNCTION :"own_schema".refuse_change();
+CREATE OR REPLACE TRIGGER updated_at
+  BEFORE UPDATE ON :"schema".conversations
+  FOR EACH ROW EXECUTE FUNCTION :"own_schema".set_updated_at();
+
+REVOKE UPDATE, DELETE, TRUNCATE ON :"schema".messages, :"schema".attachments FROM PUBLIC;
