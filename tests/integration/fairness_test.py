@@ -12,7 +12,7 @@ import uuid
 from support.producer import as_line, connect, numbered
 from support.sluice_daemon import build_directory
 from support.sluice_test import SluiceTest, say
-from support.waiting import wait_until
+from support.waiting import SLOWNESS, wait_until
 
 EVENTS = 250
 INTERVAL_S = 0.02
@@ -68,7 +68,8 @@ class Fairness(SluiceTest):
         say(f"quiet connection beside {daemon.events('received'):,} events: p50 {p50 * 1e3:.1f} ms, "
             f"p99 {p99 * 1e3:.1f} ms (goal {GOAL_S * 1e3:.0f}), max {delays[-1] * 1e3:.1f} ms; "
             f"the flood's own mean {flood_mean * 1e3:.1f} ms")
-        self.assertLess(p50, flood_mean * SHARE_OF_FLOOD_MAX)
+        if SLOWNESS == 1:  # a sanitizer takes most of the time, of both
+            self.assertLess(p50, flood_mean * SHARE_OF_FLOOD_MAX)
 
     def test_the_acks_of_a_quiet_connection_beside_ten_that_flood(self):
         daemon = self.start_daemon({"spool": {"bytes_max": "64GiB"}})
