@@ -36,7 +36,7 @@ void SpoolLog::segment_poisoned(const spool::Uuid& segment, std::string_view ste
                                 std::error_code error) {
   next_.segment_poisoned(segment, step, error);
   log_.repeated("poisoned", LogLevel::error,
-                "the disk failed; what was not durable goes to a new segment",
+                "the disk failed; what was not durable is written again to another file",
                 {{"segment", segment.text()}, {"step", step}, {"error", error.message()}});
 }
 

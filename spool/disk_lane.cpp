@@ -60,6 +60,18 @@ void DiskLane::close_last(std::uint64_t end_bytes) {
   if (last.end_index == 0) last.confirmed = true;  // the database never heard of it
 }
 
+void DiskLane::take_tail(const Uuid& id, std::uint64_t end_bytes, std::uint64_t end_index) {
+  const std::lock_guard lock(mutex_);
+  LaneSegment* const segment = find_locked(id);
+  if (segment == nullptr) return;  // the database has forgotten it
+  if (events_held_ == 0) oldest_us_ = segment->created_us;
+  events_held_ += end_index - segment->end_index;
+  segment->end_bytes = end_bytes;
+  segment->end_index = end_index;
+  segment->closed = true;
+  ++segment->copies;
+}
+
 bool DiskLane::last_is_released() const {
   const std::lock_guard lock(mutex_);
   if (segments_.empty()) return false;
@@ -153,11 +165,11 @@ void DiskLane::note_read(const BlockPtr& block) {
 // Opens the file if need be, and goes to a block at or before the index. False if that cannot be
 // done at the moment.
 bool DiskLane::stand_before(const LaneSegment& segment, std::uint64_t index) {
-  if (!reading_ || reading_->segment != segment.id) {
+  if (!reading_ || reading_->segment != segment.id || reading_->copies != segment.copies) {
     reading_.reset();
     auto opened = disk_.open(segment.name, OpenMode::read_only);
     if (std::holds_alternative<std::error_code>(opened)) return false;
-    reading_.emplace(segment.id, std::move(std::get<0>(opened)));
+    reading_.emplace(segment, std::move(std::get<0>(opened)));
     return true;
   }
   if (index >= reading_->next_index) return true;

@@ -32,6 +32,7 @@ struct LaneSegment {
   std::uint64_t end_index = 0;       // released_index <= end_index
   std::uint64_t released_index = 0;  // everything below is committed
   bool closed = false;               // nothing more comes
+  unsigned copies = 0;               // a copy took the file's place so often
   bool confirmed = false;            // closed, released to its end, and the database is sure of it
 
   [[nodiscard]] bool is_delivered() const { return closed && released_index == end_index; }
@@ -57,6 +58,9 @@ class DiskLane final : public SpoolReader {
   void publish(BlockPtr block, std::uint64_t end_bytes, std::int64_t written_us);
   // The last segment takes no more.
   void close_last(std::uint64_t end_bytes);
+  // What lay beyond the segment's end is durable too, in the copy that is in the file's place, and
+  // nothing more comes.
+  void take_tail(const Uuid& segment, std::uint64_t end_bytes, std::uint64_t end_index);
   // True if the last segment has events and all of them are committed.
   [[nodiscard]] bool last_is_released() const;
   [[nodiscard]] std::vector<LaneSegment> segments() const;
@@ -82,10 +86,11 @@ class DiskLane final : public SpoolReader {
  private:
   // Where the lane stands in a file.
   struct Reading {
-    Reading(const Uuid& of, std::unique_ptr<DiskFile> opened)
-        : segment(of), file(std::move(opened)), scan(*file, of) {}
+    Reading(const LaneSegment& of, std::unique_ptr<DiskFile> opened)
+        : segment(of.id), copies(of.copies), file(std::move(opened)), scan(*file, of.id) {}
 
     const Uuid segment;
+    const unsigned copies;  // the segment's, when it was opened
     const std::unique_ptr<DiskFile> file;
     SegmentScan scan;
     std::uint64_t next_index = 0;  // of the block at scan.next_offset()

@@ -12,6 +12,7 @@
 #include "spool/disk_lane.hpp"
 #include "spool/keys_file.hpp"
 #include "spool/recovery.hpp"
+#include "spool/segment_copy.hpp"
 #include "spool/segment_writer.hpp"
 
 namespace sluice::spool {
@@ -33,6 +34,8 @@ constexpr std::uint64_t kLaneLeadMax = 20'000;
 constexpr std::string_view kFullCap = "the spool has reached spool.bytes_max";
 constexpr std::string_view kFullDisk = "the disk is full";
 constexpr std::string_view kFullFails = "the disk fails";
+constexpr std::string_view kFullDoubt =
+    "the end of a segment of the last run cannot be made durable: the disk fails, or is full";
 
 std::uint64_t bytes_of_file(Disk& disk, const std::string& name) {
   auto opened = disk.open(name, OpenMode::read_only);
@@ -64,9 +67,6 @@ struct DiskSpool::Parts {
     std::int64_t newest_key_us = 0;
     bool sealed = false;
     bool emptied = false;
-    // Its tail may not be on the medium, and there is nowhere to write it: the next start looks
-    // again.
-    bool doubtful = false;
     // Its side file lacks keys. No other file says where it ends, so that the next start reads it
     // whole and writes the side file again.
     bool keys_incomplete = false;
@@ -111,8 +111,10 @@ struct DiskSpool::Parts {
   void take_over(Recovered recovered, const SpoolTime& now);
   void take_over_segment(RecoveredSegment& segment, LaneIndex lane);
   [[nodiscard]] bool tail_is_on_the_medium(const RecoveredSegment& segment);
-  [[nodiscard]] bool rewrite_tail(const RecoveredSegment& segment, LaneIndex lane,
-                                  const SpoolTime& now);
+  void doubt_tail(RecoveredSegment& segment);
+  [[nodiscard]] bool settle_doubts(const SpoolTime& now);
+  [[nodiscard]] bool start_is_settled(const SpoolTime& now);
+  void take_tail(const RecoveredSegment& segment);
   void find_old_keys(const SpoolTime& now);
 
   // segments
@@ -160,7 +162,10 @@ struct DiskSpool::Parts {
   std::uint64_t hash_seed = 0;
   std::uint64_t next_ordinal = 1;
   std::uint64_t heads = 0;  // written by this process
-  std::uint64_t events_recovered = 0;
+  std::atomic<std::uint64_t> events_recovered{0};
+  // Segments whose tails may not be on the medium. Until they are, nothing is taken: a line that is
+  // in one of them must not be told to be durable.
+  std::vector<RecoveredSegment> in_doubt;
 
   std::vector<std::unique_ptr<DiskLane>> lanes;
   std::vector<Open> open;  // of each lane
@@ -216,11 +221,7 @@ void DiskSpool::Parts::take_over(Recovered recovered, const SpoolTime& now) {
     lane = (lane + 1) % options.lanes;
   }
   segments = files.size();
-  // When all are known: the head of a new segment tells of all.
-  for (const RecoveredSegment& segment : recovered.segments) {
-    File& file = files.at(key_of(segment.header));
-    if (file.doubtful && rewrite_tail(segment, file.lane, now)) file.doubtful = false;
-  }
+  (void)settle_doubts(now);
 }
 
 void DiskSpool::Parts::take_over_segment(RecoveredSegment& segment, LaneIndex lane) {
@@ -237,27 +238,79 @@ void DiskSpool::Parts::take_over_segment(RecoveredSegment& segment, LaneIndex la
   file.keys_incomplete = !segment.keys_complete;
   // With durability "process" what the page cache has counts, and is not to be dropped to look
   // behind it.
-  const bool must_be_on_the_medium = options.durability == Durability::power;
-  if (must_be_on_the_medium && !segment.tail.empty() && !tail_is_on_the_medium(segment)) {
-    reporter.segment_poisoned(segment.header.id, "sync at start",
-                              std::make_error_code(std::errc::io_error));
-    segment.end_bytes = segment.durable_bytes;
-    segment.end_index = segment.durable_index;
-    file.doubtful = true;
-  }
-  const bool was_looked_at =
-      segment.end != RecoveredSegment::End::read || must_be_on_the_medium || segment.tail.empty();
-  file.durable_bytes = was_looked_at ? segment.end_bytes : segment.durable_bytes;
+  const bool has_tail = !segment.tail.empty();
+  const bool must_be_on_the_medium = has_tail && options.durability == Durability::power;
+  const bool doubtful = must_be_on_the_medium && !tail_is_on_the_medium(segment);
+  file.durable_bytes =
+      doubtful || (has_tail && !must_be_on_the_medium) ? segment.durable_bytes : segment.end_bytes;
   bytes += file.bytes + file.keys_bytes;
   files.emplace(key, std::move(file));
   if (segment.emptied) return;
-  lanes[lane]->add({key.id, key.ordinal, segment.name, segment.header.created_us, segment.end_bytes,
-                    segment.end_index, 0, true, segment.end_index == 0});
-  events_recovered += segment.end_index;
+  LaneSegment taken{key.id, key.ordinal, segment.name, segment.header.created_us};
+  taken.end_bytes = doubtful ? segment.durable_bytes : segment.end_bytes;
+  taken.end_index = doubtful ? segment.durable_index : segment.end_index;
+  taken.closed = !doubtful;
+  taken.confirmed = taken.closed && taken.end_index == 0;
+  events_recovered += taken.end_index;
+  lanes[lane]->add(std::move(taken));
+  if (doubtful) {
+    doubt_tail(segment);
+  } else {
+    producers.advance(segment.tail_marks);
+  }
+}
+
+void DiskSpool::Parts::doubt_tail(RecoveredSegment& segment) {
+  reporter.segment_poisoned(segment.header.id, "sync at start",
+                            std::make_error_code(std::errc::io_error));
+  in_doubt.push_back(std::move(segment));
+}
+
+// A copy of the segment under its own name, and not another segment for the tail: what of it was
+// delivered already was so under this identity, and what was not goes on under it. So neither a
+// delivery before nor a failover after this makes a difference.
+bool DiskSpool::Parts::settle_doubts(const SpoolTime& now) {
+  while (!in_doubt.empty()) {
+    const RecoveredSegment& segment = in_doubt.front();
+    give_reserve();
+    const std::string temporary = segment_name(segment.header.ordinal, segment.header.id, ".tmp");
+    const std::error_code error =
+        replace_by_copy(disk, {segment.name, temporary, segment.durable_bytes, segment.tail});
+    if (error && files.contains(key_of(segment.header))) {
+      set_full(kFullDoubt, now);
+      return false;
+    }
+    if (!error) take_tail(segment);
+    in_doubt.erase(in_doubt.begin());
+  }
+  set_room();
+  return true;
+}
+
+// Nothing is appended, and no duplicate acked, before the tails of the last run are durable.
+bool DiskSpool::Parts::start_is_settled(const SpoolTime& now) {
+  if (in_doubt.empty()) return true;
+  if (full && now.steady_ms < retry_at_ms) return false;
+  const bool settled = settle_doubts(now);
+  for (LaneIndex lane = 0; lane < lanes.size(); ++lane) callbacks.on_readable(lane);
+  return settled;
+}
+
+void DiskSpool::Parts::take_tail(const RecoveredSegment& segment) {
+  const auto found = files.find(key_of(segment.header));
+  if (found == files.end()) return;
+  File& file = found->second;
+  bytes -= file.bytes - segment.end_bytes;
+  file.bytes = file.durable_bytes = segment.end_bytes;
+  events_recovered += segment.end_index - segment.durable_index;
+  producers.advance(segment.tail_marks);
+  lanes[file.lane]->take_tail(segment.header.id, segment.end_bytes, segment.end_index);
 }
 
 // Rule 4 of the format's page.
 bool DiskSpool::Parts::tail_is_on_the_medium(const RecoveredSegment& segment) {
+  // A removal that a power cut takes back might bring a file that tells another end.
+  if (disk.sync_directory("")) return false;
   {
     auto opened = disk.open(segment.name, OpenMode::read_write);
     const auto* file = std::get_if<std::unique_ptr<DiskFile>>(&opened);
@@ -267,49 +320,10 @@ bool DiskSpool::Parts::tail_is_on_the_medium(const RecoveredSegment& segment) {
   auto opened = disk.open(segment.name, OpenMode::read_only);
   const auto* file = std::get_if<std::unique_ptr<DiskFile>>(&opened);
   if (file == nullptr) return false;
-  SegmentScan scan(**file, segment.header.id);
-  scan.seek(segment.durable_bytes);
-  std::size_t seen = 0;
-  for (;;) {
-    const auto step = scan.next(segment.end_bytes);
-    if (std::holds_alternative<ScanEnd>(step)) return seen == segment.tail.size();
-    const auto* block = std::get_if<ScannedBlock>(&step);
-    if (block == nullptr) return false;
-    if (block->header.kind != BlockKind::events) continue;
-    const Bytes records = block->records();
-    const std::vector<std::byte>& saved = segment.tail[seen++].records;
-    if (!std::equal(records.begin(), records.end(), saved.begin(), saved.end())) return false;
-  }
-}
-
-// The new segment counts only when all of the tail is in it.
-bool DiskSpool::Parts::rewrite_tail(const RecoveredSegment& segment, LaneIndex lane,
-                                    const SpoolTime& now) {
-  SegmentHeader header = next_header(now);
-  header.supersedes = segment.header.id;
-  header.supersedes_from = segment.durable_index;
-  File& file = files.at(key_of(segment.header));
-  file.doubtful = false;  // the new head says that it ends before the tail
-  auto begun =
-      SegmentWriter::begin(disk, header, refs_for(lane), producers.snapshot(), now.unix_us);
-  file.doubtful = true;
-  if (std::holds_alternative<std::error_code>(begun)) return false;
-  SegmentWriter& writer = *std::get<0>(begun);
-  for (const SavedBlock& block : segment.tail) {
-    const std::array<Bytes, 1> records{block.records};
-    if (writer.append(BlockKind::events, block.count, block.marks, records, block.written_us,
-                      false) != SegmentWriter::Result::done) {
-      return false;
-    }
-  }
-  if (writer.give_name()) return false;
-  ++next_ordinal;
-  ++heads;
-  add_file(writer, header, lane, heads);
-  lanes[lane]->add({header.id, header.ordinal, writer.name(), now.unix_us, writer.bytes(),
-                    writer.end_index(), 0, true, false});
-  events_recovered += writer.end_index();
-  return true;
+  std::vector<std::byte> found(segment.tail.size());
+  std::size_t got = 0;
+  return !(*file)->read(segment.durable_bytes, found, got) && got == found.size() &&
+         found == segment.tail;
 }
 
 // Side files outlive their segments for the window.
@@ -352,7 +366,7 @@ std::vector<SegmentRef> DiskSpool::Parts::refs_for(LaneIndex lane) const {
       ref.closed = file.lane == lane;
       ref.synced_bytes = writing.writer->synced_bytes();
     }
-    if (file.doubtful || file.keys_incomplete) {
+    if (file.keys_incomplete) {
       ref.closed = false;
       if (segment.closed) ref.synced_bytes = std::min(ref.synced_bytes, file.durable_bytes);
     }
@@ -482,6 +496,7 @@ void DiskSpool::Parts::poison(LaneIndex lane) {
 // A group that failed in one segment may be there whole. Until a head says where that segment ends,
 // the group must not be written anywhere else.
 bool DiskSpool::Parts::settle_poisoned(const SpoolTime& now) {
+  if (!start_is_settled(now)) return false;
   for (LaneIndex lane = 0; lane < open.size(); ++lane) {
     if (open[lane].supersedes && !open[lane].writer && !open_segment(lane, now)) return false;
   }
@@ -634,14 +649,14 @@ bool DiskSpool::Parts::roll_delivered(const SpoolTime& now) {
 bool DiskSpool::Parts::head_is_missing() const {
   return std::any_of(files.begin(), files.end(), [this](const auto& each) {
     const File& file = each.second;
-    return file.delivered_ms >= 0 && !file.emptied && !file.doubtful &&
-           file.heads_needed != UINT64_MAX && file.heads_needed > heads;
+    return file.delivered_ms >= 0 && !file.emptied && file.heads_needed != UINT64_MAX &&
+           file.heads_needed > heads;
   });
 }
 
 // Full, and nobody may come to append: sees for itself whether the disk takes something.
 void DiskSpool::Parts::probe(const SpoolTime& now) {
-  if (!full || now.steady_ms < retry_at_ms) return;
+  if (!full || now.steady_ms < retry_at_ms || !start_is_settled(now)) return;
   const std::string reason = full_reason;  // only this thread writes it
   if (!has_room()) make_room(now);
   if (!has_room()) return set_full(kFullCap, now);
@@ -690,8 +705,7 @@ bool DiskSpool::Parts::delete_old(const SpoolTime& now, bool want_room) {
   bool freed = false;
   std::vector<FileKey> done;
   for (auto& [key, file] : files) {
-    if (file.emptied || file.delivered_ms < 0 || file.heads_needed > heads || file.doubtful)
-      continue;
+    if (file.emptied || file.delivered_ms < 0 || file.heads_needed > heads) continue;
     const bool expired = now.steady_ms - file.delivered_ms >= options.retain_time.count();
     const bool too_much = kept > options.retain_bytes;
     const bool in_the_way = want_room && (cap_reached ? !has_room() : !freed);
@@ -863,6 +877,7 @@ std::optional<LaneIndex> DiskSpool::lane_with_room(const SpoolTime& now) {
       !parts.something_to_delete.exchange(false)) {
     return std::nullopt;
   }
+  if (!parts.start_is_settled(now)) return std::nullopt;
   if (!parts.has_room()) parts.make_room(now);
   if (!parts.has_room()) {
     parts.set_full(kFullCap, now);

@@ -244,18 +244,20 @@ class Recovery {
       last_damage.reset();
       whole_end = block.end_offset();
       index = block.header.end_index();
+      if (block.offset >= durable) save_tail(segment, block);
       // An empty block at the end tells what came before it, and is not itself known to be durable:
       // nothing is lost without it.
       if (block.header.kind != BlockKind::events && block.offset >= durable) continue;
       end = whole_end;
-      note_events(block, key_groups);
-      if (block.offset >= durable) save_tail(segment, block);
+      note_keys(block, key_groups);
+      if (block.offset < durable) note_marks(block);
       if (end <= durable) segment.durable_index = index;
     }
     segment.end = RecoveredSegment::End::read;
     segment.end_bytes = end;
     segment.end_index = index;
     segment.durable_bytes = std::min(durable, end);
+    segment.tail.resize(end - segment.durable_bytes);
     if (last_damage) {
       keep_damage(disk_, file, segment.name, *last_damage);
       reporter_.quarantined(id, index, std::nullopt, end - last_damage->offset);
@@ -267,10 +269,13 @@ class Recovery {
     write_keys(segment, key_groups);
   }
 
-  void note_events(const ScannedBlock& block, KeyGroups& key_groups) {
+  static void note_keys(const ScannedBlock& block, KeyGroups& key_groups) {
     std::vector<StoredKey> keys;
     collect_keys(block.records(), keys);
     if (!keys.empty()) key_groups.emplace_back(block.header.written_us, std::move(keys));
+  }
+
+  void note_marks(const ScannedBlock& block) {
     if (block.header.kind != BlockKind::head) {
       const auto marks = marks_in(block.header, block.payload);
       read_marks_.insert(read_marks_.end(), marks.begin(), marks.end());
@@ -278,12 +283,11 @@ class Recovery {
   }
 
   static void save_tail(RecoveredSegment& segment, const ScannedBlock& block) {
-    if (block.header.kind != BlockKind::events) return;
-    const Bytes records = block.records();
-    segment.tail.push_back({marks_in(block.header, block.payload),
-                            block.header.count,
-                            block.header.written_us,
-                            {records.begin(), records.end()}});
+    const BlockHeaderBytes header = encode(block.header, segment.header.id);
+    segment.tail.insert(segment.tail.end(), header.begin(), header.end());
+    segment.tail.insert(segment.tail.end(), block.payload.begin(), block.payload.end());
+    const auto marks = marks_in(block.header, block.payload);
+    segment.tail_marks.insert(segment.tail_marks.end(), marks.begin(), marks.end());
   }
 
   void empty_file(const std::string& name) {

@@ -16,14 +16,6 @@ namespace sluice::spool {
 
 class SpoolReporter;
 
-// The events of one block, copied out of a file that may not keep them.
-struct SavedBlock {
-  std::vector<ProducerMark> marks;
-  std::uint32_t count = 0;
-  std::int64_t written_us = 0;
-  std::vector<std::byte> records;
-};
-
 struct RecoveredSegment {
   SegmentHeader header;
   std::string name;
@@ -36,7 +28,8 @@ struct RecoveredSegment {
   // Of one that was read: the part that was known to be durable when it was written ends there.
   std::uint64_t durable_bytes = 0;
   std::uint64_t durable_index = 0;
-  std::vector<SavedBlock> tail;  // the blocks from durable_bytes on
+  std::vector<std::byte> tail;  // the file's bytes from durable_bytes to end_bytes
+  std::vector<ProducerMark> tail_marks;
   // It was emptied after its delivery: nothing but its header is left.
   bool emptied = false;
   // Of one that was read: its side file could be written again.
@@ -45,7 +38,8 @@ struct RecoveredSegment {
 
 struct Recovered {
   std::vector<RecoveredSegment> segments;  // by ordinal
-  std::vector<ProducerMark> marks;  // the least recently heard first; the last of a key holds
+  // Of all but the tails; the least recently heard first, the greatest of a key holds.
+  std::vector<ProducerMark> marks;
   std::optional<std::uint64_t> hash_seed;
   std::uint64_t next_ordinal = 1;
 };

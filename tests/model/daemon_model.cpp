@@ -118,7 +118,7 @@ void DaemonModel::segment_poisoned(const spool::Uuid& segment, std::string_view 
                                    std::error_code error) {
   say("poisoned by " + std::string(step) + ", " + error.message() + ": " + segment.text());
   world_.tally.add(Letter::segment_poisoned);
-  if (step == "sync at start") world_.book.tail_in_doubt = true;
+  if (step == "sync at start") world_.tally.add(Letter::tail_in_doubt);
 }
 
 void DaemonModel::full(std::string_view reason) {

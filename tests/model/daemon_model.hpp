@@ -64,6 +64,10 @@ class DaemonModel final : private spool::SpoolReporter, private sink::LaneReport
 
   [[nodiscard]] std::uint64_t events_held() const { return spool_.events_held(); }
   [[nodiscard]] std::string why_full() const { return spool_.why_full(); }
+  // The disk failed at the start: nothing that was there is told to be durable yet.
+  [[nodiscard]] bool start_is_in_doubt() const {
+    return why_full().find("of the last run") != std::string::npos;
+  }
   [[nodiscard]] std::uint64_t duplicates() const { return counters_.duplicates; }
 
  private:

@@ -33,8 +33,6 @@ class EventBook {
     events_.push_back({.sender = sender, .run = run});
     return events_.size() - 1;
   }
-  // A start could not make the end of a segment durable: what was in it may be lost or come twice.
-  bool tail_in_doubt = false;
   std::uint64_t run = 0;  // counts the daemon's starts
 
   [[nodiscard]] SentEvent& at(std::uint64_t number) { return events_[number]; }

@@ -114,11 +114,8 @@ void History::run() {
   }
   for (std::uint64_t letters = random_.between(20, 120); letters > 0; --letters) act();
   drain();
-  // What a disk that failed at a start has left in doubt is looked at again at the next one.
-  if (!world_.disk_failed) {
-    judge();
-    if (random_.once_in(2)) return;
-  }
+  judge();
+  if (random_.once_in(2)) return;
   // What was delivered stays delivered, and what is kept for a failover is not delivered again.
   for (const auto& machine : machines_) {
     crash(*machine, options_.spool.durability == spool::Durability::power);
@@ -275,6 +272,7 @@ void History::start(Machine& machine) {
     if (disk_faults_ == faults_before) throw;
     return;
   }
+  if (machine.daemon->start_is_in_doubt()) world_.tally.add(Letter::start_in_doubt);
   connect_senders(machine);
 }
 
@@ -305,9 +303,14 @@ void History::stop(Machine& machine) {
   if (machine.daemon) crash(machine, false);
 }
 
+void History::connect(Machine& machine, Sender& sender) {
+  DaemonModel& daemon = *machine.daemon;
+  sender.connect(daemon.queue(), daemon.budget(), daemon.producers(), daemon.start_is_in_doubt());
+}
+
 void History::connect_senders(Machine& machine) {
   for (const auto& sender : machine.senders) {
-    sender->connect(machine.daemon->queue(), machine.daemon->budget(), machine.daemon->producers());
+    connect(machine, *sender);
   }
 }
 
@@ -378,7 +381,7 @@ void History::send(Machine& machine, Letter letter) {
   }
   if (letter == Letter::reconnect || letter == Letter::named_resend) {
     world_.tally.add(Letter::reconnect);
-    sender.connect(machine.daemon->queue(), machine.daemon->budget(), machine.daemon->producers());
+    connect(machine, sender);
   }
   world_.tally.add(Letter::send);
   sender.send(now_.unix_us);
@@ -525,6 +528,7 @@ std::string History::state_of_machines() const {
 bool History::is_drained() const {
   return std::all_of(machines_.begin(), machines_.end(), [](const auto& machine) {
     return machine->daemon && machine->daemon->events_held() == 0 &&
+           !machine->daemon->start_is_in_doubt() &&
            std::all_of(machine->senders.begin(), machine->senders.end(),
                        [](const auto& sender) { return sender->is_answered(); });
   });
@@ -613,7 +617,6 @@ void History::count_set_aside(const Machine& machine, std::set<spool::Position>&
 }
 
 void History::judge() {
-  if (world_.book.tail_in_doubt) return;
   if (world_.was_full) {
     for (const std::uint64_t number : failed_over_) world_.book.at(number).may_be_lost = true;
   }

@@ -59,6 +59,7 @@ class History final {
   void end_process(Machine& machine);
   void crash(Machine& machine, bool power_cut);
   void stop(Machine& machine);
+  void connect(Machine& machine, Sender& sender);
   void connect_senders(Machine& machine);
   void clone(Machine& machine);
   void restore(Machine& machine);

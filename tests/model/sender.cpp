@@ -47,7 +47,7 @@ Sender::Sender(SenderKind kind, std::size_t index, EventBook& book, Tally& tally
       is_stored_(std::move(is_stored)) {}
 
 void Sender::connect(ingest::EventQueue& queue, spool::ByteBudget& budget,
-                     const spool::ProducerTable& producers) {
+                     const spool::ProducerTable& producers, bool is_in_doubt) {
   disconnect();
   queue_ = &queue;
   budget_ = &budget;
@@ -62,15 +62,15 @@ void Sender::connect(ingest::EventQueue& queue, spool::ByteBudget& budget,
           if (const auto connection = weak.lock()) read_acks(*connection);
         });
   }
-  if (kind_ == SenderKind::named) greet_by_name(producers);
+  if (kind_ == SenderKind::named) greet_by_name(producers, is_in_doubt);
 }
 
-void Sender::greet_by_name(const spool::ProducerTable& producers) {
+void Sender::greet_by_name(const spool::ProducerTable& producers, bool is_in_doubt) {
   std::uint64_t have = producers.have(name_);
   if (have > history_.size()) throw Broken("a named producer has more lines than it ever sent");
   if (have > 0) tally_.add(Letter::have_told);
   for (std::uint64_t line = 0; line < have; ++line) promise(history_[line]);
-  for (std::uint64_t line = have; line < history_.size() && !book_.tail_in_doubt; ++line) {
+  for (std::uint64_t line = have; line < history_.size() && !is_in_doubt; ++line) {
     const SentEvent& event = book_.at(history_[line]);
     if (event.promised && !event.may_be_lost) {
       throw Broken("`have` is below a line of a named producer that was acked");

@@ -42,10 +42,10 @@ class Sender {
 
   [[nodiscard]] SenderKind kind() const { return kind_; }
 
-  // A new connection to a daemon with these. What was not acked on the last will be sent again.
-  // REQUIRES: disconnect() before they go.
+  // A new connection to a daemon with these; one that is in doubt may know of less than was acked.
+  // What was not acked on the last will be sent again. REQUIRES: disconnect() before they go.
   void connect(ingest::EventQueue& queue, spool::ByteBudget& budget,
-               const spool::ProducerTable& producers);
+               const spool::ProducerTable& producers, bool is_in_doubt = false);
   void disconnect();
 
   // One chunk: of what has to be sent again, else of new events.
@@ -76,7 +76,7 @@ class Sender {
   void send_lines(const std::vector<std::uint64_t>& numbers, std::int64_t now_us);
   void append_record(spool::Chunk& chunk, std::uint64_t number, std::uint32_t line_delta,
                      std::int64_t now_us);
-  void greet_by_name(const spool::ProducerTable& producers);
+  void greet_by_name(const spool::ProducerTable& producers, bool is_in_doubt);
   void read_acks(Connection& connection);
   void promise(std::uint64_t number);
 

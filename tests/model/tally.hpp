@@ -45,6 +45,8 @@ enum class Letter : std::uint8_t {
   segment_made,
   segment_poisoned,
   segment_superseding,
+  tail_in_doubt,
+  start_in_doubt,
   torn_tail,
   spool_full,
   keys_lost,
@@ -56,7 +58,7 @@ enum class Letter : std::uint8_t {
   row_set_aside,
   void_record,
 };
-inline constexpr std::array<std::string_view, 42> kLetterNames = {
+inline constexpr std::array<std::string_view, 44> kLetterNames = {
     "send",
     "send a duplicate",
     "named producer sends again",
@@ -89,6 +91,8 @@ inline constexpr std::array<std::string_view, 42> kLetterNames = {
     "= segment made",
     "= segment poisoned",
     "= segment superseding",
+    "= tail in doubt at start",
+    "= daemon in doubt",
     "= torn tail",
     "= spool full",
     "= keys lost",

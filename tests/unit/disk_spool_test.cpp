@@ -465,6 +465,79 @@ TEST_CASE("disk spool: a tail that a failed sync left in doubt is written again 
   CHECK(f.deliver() == numbers);
 }
 
+TEST_CASE("disk spool: a tail that cannot be made durable at a start counts when it is") {
+  Fixture f;
+  const ProducerKey key{11, 12};
+  const auto append_marked = [&](std::uint64_t n) {
+    std::vector<Chunk> chunks;
+    chunks.push_back(chunk_of(f.budget, n, 1));
+    const std::vector<ProducerMark> marks{{key, n + 1}};
+    REQUIRE(f.spool->append(0, chunks, marks, f.now));
+  };
+  append_marked(0);
+  append_marked(1);
+  f.disk.fault = [](Call call, const std::string& name) {
+    const bool new_file = call == Call::open && name.ends_with(".tmp");
+    return call == Call::sync || new_file ? kEio : std::error_code{};
+  };
+  f.kill_and_restart();
+  CHECK(f.reporter.poisoned == 1);
+  CHECK_FALSE(f.spool->lane_with_room(f.now));
+  CHECK_FALSE(f.try_append(2, 1));
+  CHECK(f.spool->why_full().find("cannot be made durable") != std::string::npos);
+  CHECK(f.producers->have(key) == 1);
+  CHECK(f.deliver() == upto(1));
+  f.pass(1'000);
+  f.now.steady_ms += 1'000;
+  CHECK_FALSE(f.spool->lane_with_room(f.now));
+
+  f.disk.fault = {};
+  SECTION("the disk recovers") {
+    f.pass(1'000);
+    CHECK(f.spool->why_full().empty());
+    CHECK(f.producers->have(key) == 2);
+    CHECK(f.spool->lane_with_room(f.now));
+    CHECK(f.spool->events_recovered() == 2);
+    CHECK(f.deliver() == Numbers{1});
+    f.watermarks.clear();
+    f.cut_power_and_restart();
+    CHECK(f.producers->have(key) == 2);
+    CHECK(f.deliver() == upto(2));
+  }
+  SECTION("the next start finds it on the medium") {
+    f.cut_power_and_restart();
+    CHECK(f.producers->have(key) == 2);
+    CHECK(f.deliver() == Numbers{1});
+  }
+}
+
+TEST_CASE("disk spool: events that were delivered stay what they were if their sync fails later") {
+  for (const bool synced_before : {true, false}) {
+    DiskSpoolOptions options = small();
+    if (!synced_before) options.durability = Durability::process;
+    Fixture f(options);
+    f.append(0, 2);
+    f.append(2, 2);
+    CHECK(f.deliver() == upto(4));
+    f.options.durability = Durability::power;
+    f.disk.fault = [](Call call, const std::string& name) {
+      return call == Call::sync && name.ends_with(".log") ? kEio : std::error_code{};
+    };
+    f.kill_and_restart();
+    CHECK(f.reporter.poisoned == 1);
+    f.disk.fault = {};
+    CHECK(f.deliver().empty());
+    f.append(4, 1);
+    f.cut_power_and_restart();
+    CHECK(f.deliver() == Numbers{4});
+    // A failover has lost all of it.
+    f.watermarks.clear();
+    f.kill_and_restart();
+    CHECK(f.deliver() == upto(5));
+    CHECK(f.reporter.damages == 0);
+  }
+}
+
 TEST_CASE("disk spool: the example in docs/spool_format.md is what a spool writes") {
   DiskSpoolOptions options = small();
   options.seed = 41;  // start() takes the next
