@@ -119,6 +119,7 @@ struct DiskSpool::Parts {
 
   // segments
   [[nodiscard]] bool open_segment(LaneIndex lane, const SpoolTime& now);
+  [[nodiscard]] bool names_are_durable();
   [[nodiscard]] SegmentHeader next_header(const SpoolTime& now);
   void add_file(const SegmentWriter& writer, const SegmentHeader& header, LaneIndex lane,
                 std::uint64_t heads_needed);
@@ -174,7 +175,8 @@ struct DiskSpool::Parts {
   LaneIndex next_lane = 0;
   std::int64_t retry_at_ms = 0;
   std::int64_t next_tend_ms = 0;
-  bool removal_unsynced = false;  // the last file's that was removed
+  // A power cut may take back a name or a removal of the run before, or this one's last removal.
+  bool names_unsynced = true;
   bool reserve_there = false;
   std::int64_t reserve_retry_ms = 0;
   std::vector<StoredKey> keys_scratch;
@@ -310,7 +312,7 @@ void DiskSpool::Parts::take_tail(const RecoveredSegment& segment) {
 // Rule 4 of the format's page.
 bool DiskSpool::Parts::tail_is_on_the_medium(const RecoveredSegment& segment) {
   // A removal that a power cut takes back might bring a file that tells another end.
-  if (disk.sync_directory("")) return false;
+  if (!names_are_durable()) return false;
   {
     auto opened = disk.open(segment.name, OpenMode::read_write);
     const auto* file = std::get_if<std::unique_ptr<DiskFile>>(&opened);
@@ -384,9 +386,19 @@ SegmentHeader DiskSpool::Parts::next_header(const SpoolTime& now) {
   return header;
 }
 
+bool DiskSpool::Parts::names_are_durable() {
+  if (names_unsynced) names_unsynced = static_cast<bool>(disk.sync_directory(""));
+  return !names_unsynced;
+}
+
 // Opens the lane's next segment and ends the one before it.
 bool DiskSpool::Parts::open_segment(LaneIndex lane, const SpoolTime& now) {
   Open& open_here = open[lane];
+  // No ordinal comes after one that a power cut might take away.
+  if (!names_are_durable()) {
+    set_full(kFullFails, now);
+    return false;
+  }
   // What the new head calls the end must be durable.
   if (open_here.writer && open_here.writer->synced_bytes() < open_here.writer->bytes() &&
       open_here.writer->sync() != SegmentWriter::Result::done) {
@@ -744,11 +756,12 @@ void DiskSpool::Parts::empty_file(File& file) {
 // In order, and one only when the one before it is gone for good: so neither a removal that fails
 // nor a power cut leaves a hole in the ordinals. False: it has to wait.
 bool DiskSpool::Parts::remove_file(const FileKey& key, const SpoolTime& now) {
-  if (removal_unsynced && disk.sync_directory("")) return false;
+  if (!names_are_durable()) return false;
   const File& file = files.at(key);
   const std::error_code error = disk.remove(file.name);
   if (error && error != std::errc::no_such_file_or_directory) return false;
-  removal_unsynced = static_cast<bool>(disk.sync_directory(""));
+  names_unsynced = true;
+  (void)names_are_durable();
   bytes -= file.bytes;
   if (file.keys_bytes != 0) {
     const std::int64_t window_us = std::chrono::microseconds(options.dedupe_window).count();
