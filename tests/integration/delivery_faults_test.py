@@ -13,7 +13,7 @@ from support.fault_test import SEED, FaultTest
 from support.postgres_cluster import own_by_unprivileged_user
 from support.sluice_test import say
 from support.small_disk import SmallDisk, may_mount
-from support.waiting import SLOWNESS, wait_until
+from support.waiting import wait_until
 from support.wire_proxy import (CutAfterCommit, CutBeforeCommit, CutInCopy, RollbackForCommit,
                                 WireProxy)
 
