@@ -13,6 +13,7 @@
 #include <tuple>
 
 #include "config/dsn_secret.hpp"
+#include "config/loader_route.hpp"
 #include "config/nearest_name.hpp"
 #include "config/settings_table.hpp"
 #include "config/settings_value.hpp"
@@ -58,6 +59,7 @@ std::vector<std::string_view> keys_of(std::string_view section) {
 }
 
 constexpr std::string_view kListener = "listener";
+constexpr std::string_view kRoute = "route";
 
 std::vector<std::string_view> listener_key_names() {
   return {listener_keys().begin(), listener_keys().end()};
@@ -177,6 +179,7 @@ class FileReader final {
   void read_section(std::string_view section, const toml::source_region& where,
                     const toml::node& node) {
     if (section == kListener) return read_listeners(where, node);
+    if (section == kRoute) return read_routes(where, node);
     if (section_sentence(section).empty()) return note(where, unknown_section(section));
     const toml::table* table = node.as_table();
     if (!table) return note(where, "[" + std::string(section) + "] must be a section");
@@ -219,6 +222,19 @@ class FileReader final {
     if (table.contains("socket") == table.contains("tcp"))
       note(where, "a [[listener]] needs one of socket and tcp");
     listeners_.push_back(std::move(listener));
+  }
+
+  void read_routes(const toml::source_region& where, const toml::node& node) {
+    const toml::array* tables = node.as_array();
+    if (!tables || !tables->is_homogeneous(toml::node_type::table))
+      return note(where, "routes are written as [[route]]");
+    for (const toml::node& table : *tables) {
+      settings_.routes.push_back(
+          read_route(*table.as_table(), file_,
+                     [this](const toml::source_region& place, const std::string& what) {
+                       note(place, what);
+                     }));
+    }
   }
 
   std::string file_;
@@ -309,6 +325,7 @@ Settings finish(Settings settings, std::vector<GivenListener> listeners, Problem
                 std::string_view file, const Environment& environment) {
   for (const auto& [name, value] : environment) read_variable(name, value, settings, problems);
   if (problems.empty()) add_listeners(listeners, settings, problems);
+  if (problems.empty()) problems = problems_between(settings.routes);
   if (problems.empty()) check_together(settings, file, problems);
   if (!problems.empty()) throw LoadError(std::move(problems));
   return settings;

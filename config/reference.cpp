@@ -148,6 +148,66 @@ std::string listeners_markdown() {
 
 }  // namespace
 
+namespace {
+
+constexpr std::string_view kRoutesSentence =
+    "Which events go into which table. The first route that an event's type matches counts; the "
+    "last one should match \"*\", as events that none matches are refused. Without any [[route]] "
+    "all "
+    "events go into the table events of the model agent_log. docs/routes.md tells more.";
+constexpr std::array<std::string_view, 8> kRouteExample = {
+    "[[route]]",
+    "match = \"audit.*\"",
+    "table = \"ops.audit_log\"",
+    "columns = [ { name = \"id\",         from = \"$id\" },",
+    "            { name = \"created_at\", from = \"time\" },",
+    "            { name = \"action\",     from = \"/data/action\", required = true },",
+    "            { name = \"rest\",       from = \"$extra\" },",
+    "            { name = \"region\",     value = \"eu-1\" } ]"};
+
+std::string route_entry(const RouteSetting& setting) {
+  std::string about = std::string(setting.key) + ": " + std::string(setting.sentence);
+  if (!setting.default_text.empty()) about += " [" + std::string(setting.default_text) + "]";
+  return comment(about);
+}
+
+std::string routes_toml() {
+  std::string text = "\n" + comment(kRoutesSentence) + "#\n";
+  for (const RouteSetting& setting : route_settings()) text += route_entry(setting);
+  text += "# Of each column:\n";
+  for (const RouteSetting& setting : route_column_settings()) text += route_entry(setting);
+  for (const RouteSetting& source : route_sources()) text += route_entry(source);
+  text += "# Such as:\n";
+  for (const std::string_view line : kRouteExample) text += "# " + std::string(line) + "\n";
+  return text;
+}
+
+std::string route_rows(std::string_view title, std::span<const RouteSetting> settings) {
+  std::string rows =
+      "\n| " + std::string(title) + " | kind | default | meaning |\n|---|---|---|---|\n";
+  for (const RouteSetting& setting : settings) {
+    const std::string given =
+        setting.default_text.empty() ? "" : "`" + cell(setting.default_text) + "`";
+    rows += "| `" + std::string(setting.key) + "` | " + std::string(setting.kind) + " | " + given +
+            " | " + cell(setting.sentence) + " |\n";
+  }
+  return rows;
+}
+
+std::string routes_markdown() {
+  std::string text = "\n## [[route]]\n\n" + std::string(kRoutesSentence) + "\n";
+  text += route_rows("key", route_settings());
+  text += route_rows("key of a column", route_column_settings());
+  text += "\n| `from` | the value |\n|---|---|\n";
+  for (const RouteSetting& source : route_sources())
+    text += "| `" + std::string(source.key) + "` | " + cell(source.sentence) + " |\n";
+  text += "\n```toml\n";
+  for (const std::string_view line : kRouteExample) text += std::string(line) + "\n";
+  return text + "```\n";
+}
+
+}  // namespace
+
 std::string reference_toml() {
   std::string page =
       "# The settings of sluice, each with its default. Printed by `sluice config`.\n"
@@ -167,7 +227,7 @@ std::string reference_toml() {
     }
     page += "\n" + toml_entry(setting);
   }
-  return page;
+  return page + routes_toml();
 }
 
 std::string reference_markdown() {
@@ -194,7 +254,7 @@ std::string reference_markdown() {
     }
     page += markdown_row(setting);
   }
-  return page;
+  return page + routes_markdown();
 }
 
 }  // namespace sluice::config

@@ -42,6 +42,36 @@ struct Settings {
   };
   std::vector<Listener> listeners;
 
+  // Which events go where. A value is either taken from the event or the daemon, or always the
+  // same.
+  struct RouteColumn {
+    std::string name;
+    std::string from;   // as the file has it: "$id", "time", "member", "/a/pointer"; or
+    std::string value;  // JSON; one of the two is set
+    std::string type;   // as the file has it; empty: the catalog's
+    bool required = false;
+    std::string place;  // "file:line"
+  };
+  // A part of a computed dedupe key.
+  struct RouteKeyPart {
+    std::string from;
+    std::uint64_t characters_max = 0;  // 0: all of them
+  };
+  struct Route {
+    std::string match;
+    std::string table;
+    std::string mode = "append";
+    std::vector<std::string> key;
+    std::string on_conflict = "compare";
+    bool trigger_may_skip = false;
+    std::vector<RouteKeyPart> dedupe;
+    std::string dedupe_if;
+    std::vector<RouteColumn> columns;
+    std::string place;  // "file:line"
+  };
+  // In the file's order: the first that matches counts. None: those of the model agent_log.
+  std::vector<Route> routes;
+
   struct Spool {
     std::string dir;
     std::string durability;

@@ -228,8 +228,57 @@ const std::array kTable = {
             {"text", "json"}},
 };
 
-constexpr std::array<std::string_view, 3> kLater = {"ingest.rejects_bytes_max",
-                                                    "postgres.parent_wait", "route"};
+constexpr std::array<std::string_view, 2> kLater = {"ingest.rejects_bytes_max",
+                                                    "postgres.parent_wait"};
+
+constexpr std::array<RouteSetting, 9> kRouteSettings = {
+    {{"match", "text", "",
+      "The event type, or the beginning of types and a \"*\": \"audit.login\", \"audit.*\", "
+      "\"*\"."},
+     {"table", "text", "",
+      "\"table\" or \"schema.table\", without a schema by the role's search_path. It is split at "
+      "the "
+      "first dot outside double quotes, so that \"we.ird\".\"t\" works; every part is quoted."},
+     {"columns", "list of tables", "",
+      "What goes into which column; a column that is not listed gets its DEFAULT."},
+     {"mode", "choice", "\"append\"",
+      "\"append\": COPY into the table. \"merge\": COPY into a temporary table and INSERT … ON "
+      "CONFLICT (key) DO NOTHING from there, also the way into tables with row-level security."},
+     {"key", "list of texts", "[]",
+      "Columns of the unique index that says whether a row is there already; [] is the primary "
+      "key."},
+     {"on_conflict", "choice", "\"compare\"",
+      "What a row is whose key is taken. \"compare\": a duplicate if the stored row agrees in the "
+      "columns from the producer, else set aside as dead. \"skip\": a duplicate. \"dead\": set "
+      "aside."},
+     {"trigger_may_skip", "true or false", "false",
+      "A BEFORE trigger of the table may take rows away."},
+     {"dedupe", "list", "[]",
+      "The dedupe key of an event that has none: a hash of these fields, each a name or a pointer, "
+      "or "
+      "{ from = \"content\", limit = 100 } for its first characters."},
+     {"dedupe_if", "text", "\"\"", "Only where the event has this field."}}};
+
+constexpr std::array<RouteSetting, 5> kRouteColumnSettings = {
+    {{"name", "text", "", "The column's name."},
+     {"from", "text", "",
+      "Where its value comes from: a top-level field (\"type\"), a JSON pointer into the event "
+      "(\"/data/cost\"), \"time\", or the daemon ($…). Nothing there: NULL."},
+     {"value", "any value", "", "Instead of from: the same value for every event."},
+     {"type", "text", "", "The type that the column has to have; else any that the value fits."},
+     {"required", "true or false", "false", "An event without a value is refused."}}};
+
+constexpr std::array<RouteSetting, 9> kRouteSources = {
+    {{"$id", "", "", "the event's id, or the one that the daemon gave it"},
+     {"$received_at", "", "", "when the daemon received it"},
+     {"$uid", "", "", "the producer's user id; none over TCP"},
+     {"$instance", "", "", "the daemon's name"},
+     {"$segment", "", "", "the uuid of its segment in the spool"},
+     {"$index", "", "", "its place in that segment"},
+     {"$dedupe_key", "", "", "its dedupe_key, or the one that the route computes"},
+     {"$extra", "", "",
+      "a JSON object of all that the producer sent and no other column takes whole"},
+     {"$line", "", "", "the whole line as it came"}}};
 
 constexpr std::array<std::string_view, 7> kListenerKeys = {
     "socket", "tcp", "socket_mode", "socket_group", "on_full", "default_type", "allow_uids"};
@@ -273,6 +322,18 @@ const Setting* find_setting(std::string_view section, std::string_view key) {
 
 std::span<const std::string_view> listener_keys() {
   return kListenerKeys;
+}
+
+std::span<const RouteSetting> route_settings() {
+  return kRouteSettings;
+}
+
+std::span<const RouteSetting> route_column_settings() {
+  return kRouteColumnSettings;
+}
+
+std::span<const RouteSetting> route_sources() {
+  return kRouteSources;
 }
 
 bool belongs_to_a_later_version(std::string_view name) {

@@ -41,6 +41,8 @@ struct Column {
   Source source{};
   std::string from{};     // of Source::member, pointer and constant
   bool required = false;  // without a value the event is refused
+  std::string type{};     // that the configuration expects the column to have; or empty
+  std::string place{};    // "file:line" in the configuration, for messages; or empty
 };
 
 enum class RouteMode : std::uint8_t {

@@ -137,8 +137,6 @@ TEST_CASE("settings: an unknown section is named with the nearest section") {
 TEST_CASE("settings: names of a later version are told from wrong ones") {
   CHECK(problem_of("[postgres]\nparent_wait = \"30s\"\n") ==
         "sluice.toml:2: postgres.parent_wait is not in this version of sluice");
-  CHECK(problem_of("[[route]]\nmatch = \"*\"\n") ==
-        "sluice.toml:1: [route] is not in this version of sluice");
 }
 
 TEST_CASE("settings: a listener of its own is as [ingest] where it says nothing else") {
