@@ -203,10 +203,12 @@ void run(const Options& options) {
   for (Connection& connection : connections) connection.fd = connect_to(options.socket);
 
   const Clock::time_point start = Clock::now();
-  if (options.rate > 0) {
-    pace(file.text(), connections, options.rate, options.stamp);
-  } else {
-    for (int i = 0; i < options.repeat; ++i) flood(file.text(), connections);
+  for (int i = 0; i < options.repeat; ++i) {
+    if (options.rate > 0) {
+      pace(file.text(), connections, options.rate, options.stamp);
+    } else {
+      flood(file.text(), connections);
+    }
   }
   const std::chrono::duration<double> seconds = Clock::now() - start;
   for (const Connection& connection : connections) ::close(connection.fd);
@@ -224,7 +226,7 @@ int main(int argc, char** argv) {
   app.add_option("--socket", options.socket, "The daemon's Unix socket")->required();
   app.add_option("--file", options.file, "JSON lines, the last one with its newline")->required();
   app.add_option("--connections", options.connections)->check(CLI::Range(1, 60'000));
-  app.add_option("--repeat", options.repeat, "Without --rate: send the file so many times")
+  app.add_option("--repeat", options.repeat, "Send the file so many times")
       ->check(CLI::Range(1, 1'000'000));
   app.add_option("--rate", options.rate, "Events per second over all; 0: as fast as it goes");
   app.add_flag("--stamp", options.stamp, "With --rate: write the time of sending into each line");
