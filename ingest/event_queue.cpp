@@ -2,70 +2,118 @@
 
 #include <concurrentqueue/concurrentqueue.h>
 
-#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <list>
 #include <memory>
 #include <new>
-#include <optional>
 #include <utility>
 
 namespace sluice::ingest {
 namespace {
 
-struct QueueTraits : moodycamel::ConcurrentQueueDefaultTraits {
-  // Two items, then the next producer: this is what makes the consumer fair. Not one: the count of
-  // a producer that took the turn of an empty one starts at 1, would never be equal to the quota,
-  // and that producer would be drained before any other.
-  static const std::uint32_t EXPLICIT_CONSUMER_CONSUMPTION_QUOTA_BEFORE_ROTATE = 2;
-  // Few chunks of one connection wait at a time; small blocks keep a thousand connections cheap.
-  static const size_t BLOCK_SIZE = 16;
-};
-
-// A chunk of fewer bytes may go ahead of the others' turns.
-constexpr std::size_t kSmallChunkBytes = 8 * 1024;
-
-// How many chunks of one producer are in the queue. It outlives the producer: so may its chunks.
-using Waiting = std::shared_ptr<std::atomic<std::uint32_t>>;
+// What a producer may hand over in a round; what a larger chunk needs is saved up over rounds.
+constexpr std::size_t kRoundBytes = 32 * 1024;
+// Of those that were pushed, so many are put into their lines before each chunk that is taken.
+constexpr int kSortedMax = 1024;
 
 struct Item {
   spool::Chunk chunk;
   Origin origin;
-  Waiting waiting;
-};
-using ItemQueue = moodycamel::ConcurrentQueue<Item, QueueTraits>;
-
-// The chunks of producers that wait, or of those that do not.
-struct Side {
-  // Chunks that are small and the only one of their producer: a busy producer's never are, and so a
-  // quiet one does not wait until each of the busy ones had its turn. No order can be lost, since
-  // nothing of the same producer is ahead.
-  ItemQueue small;
-  ItemQueue items;
-  moodycamel::ConsumerToken consumer{items};
-  // Taken from `items` when `small` was no longer empty.
-  std::optional<Item> put_back;
-
-  bool take(Item& item);
 };
 
-// An item may have come right after its producer's small chunk, and both after the first look at
-// `small`: so a second look follows, and the item waits until nothing is ahead of it.
-bool Side::take(Item& item) {
-  if (small.try_dequeue(item)) return true;
-  if (put_back) {
-    item = std::move(*put_back);
-    put_back.reset();
-    return true;
+// What waits of one producer. Thread: the consumer's.
+struct Line {
+  std::list<Item> items;
+  bool stands = false;         // among those of its side that have, or had, something to give
+  std::uint64_t round = 0;     // in which it was last allowed bytes,
+  std::size_t bytes_left = 0;  // and what is left of them
+};
+
+// The chunks of producers that wait, or of those that do not. Deficit round robin, with those ahead
+// that come anew and have bytes left in the round, as in fq_codel (RFC 8290). Counted in bytes: in
+// turns of so many chunks each, a quiet producer that once had to wait for long, and had a backlog
+// of small ones, was served more slowly than it wrote, and did not catch up for seconds.
+class Side {
+ public:
+  // The line outlives its producer: so may its chunks. Thread: the producer's.
+  [[nodiscard]] bool push(std::shared_ptr<Line> line, Item item) {
+    return pushed_.enqueue({std::move(line), std::move(item)});
   }
-  if (!items.try_dequeue(consumer, item)) return false;
-  Item ahead;
-  if (small.try_dequeue(ahead)) put_back = std::exchange(item, std::move(ahead));
-  return true;
+  [[nodiscard]] bool take(Item& item);
+
+ private:
+  using Lines = std::deque<std::shared_ptr<Line>>;
+  struct Pushed {
+    std::shared_ptr<Line> line;
+    Item item;
+  };
+
+  void sort();
+  void stand(const std::shared_ptr<Line>& line);
+  void end_turn();
+  void allow_bytes(Line& line);
+
+  moodycamel::ConcurrentQueue<Pushed> pushed_;
+  Lines fresh_;              // came anew in this round
+  Lines old_;                // take turns
+  std::uint64_t round_ = 1;  // of old_
+};
+
+bool Side::take(Item& item) {
+  sort();
+  while (!fresh_.empty() || !old_.empty()) {
+    Lines& lines = fresh_.empty() ? old_ : fresh_;
+    Line& line = *lines.front();
+    if (line.items.empty()) {
+      line.stands = false;
+      lines.pop_front();
+    } else if (const std::size_t bytes = line.items.front().chunk.bytes().size();
+               bytes <= line.bytes_left) {
+      line.bytes_left -= bytes;
+      item = std::move(line.items.front());
+      line.items.pop_front();
+      return true;
+    } else if (&lines == &fresh_) {
+      old_.push_back(std::move(fresh_.front()));
+      fresh_.pop_front();
+    } else {
+      end_turn();
+    }
+  }
+  return false;
 }
 
-void hand_out(Item& item, spool::Chunk& chunk, Origin& origin) {
-  chunk = std::move(item.chunk);
-  origin = std::move(item.origin);
-  item.waiting->fetch_sub(1, std::memory_order_release);
+void Side::sort() {
+  Pushed pushed;
+  for (int i = 0; i < kSortedMax && pushed_.try_dequeue(pushed); ++i) {
+    pushed.line->items.push_back(std::move(pushed.item));
+    if (!pushed.line->stands) stand(pushed.line);
+  }
+}
+
+void Side::stand(const std::shared_ptr<Line>& line) {
+  if (line->round != round_) {
+    line->bytes_left = 0;  // not saved up by who had nothing to give
+    allow_bytes(*line);
+  }
+  line->stands = true;
+  fresh_.push_back(line);
+}
+
+// A line whose turn ends a second time in a round begins the next one.
+void Side::end_turn() {
+  Line& line = *old_.front();
+  if (line.round == round_) ++round_;
+  allow_bytes(line);
+  old_.push_back(std::move(old_.front()));
+  old_.pop_front();
+}
+
+void Side::allow_bytes(Line& line) {
+  line.round = round_;
+  line.bytes_left += kRoundBytes;
 }
 
 }  // namespace
@@ -77,9 +125,7 @@ struct EventQueue::Queue {
 };
 
 struct EventQueue::Producer::Token {
-  // In the items of its side; made by the first push, which tells the side.
-  std::optional<moodycamel::ProducerToken> token;
-  Waiting waiting = std::make_shared<std::atomic<std::uint32_t>>(0);
+  std::shared_ptr<Line> line = std::make_shared<Line>();
 };
 
 EventQueue::Producer::Producer() : token_(std::make_unique<Token>()) {}
@@ -95,14 +141,7 @@ std::unique_ptr<EventQueue::Producer> EventQueue::make_producer() {
 
 void EventQueue::push(Producer& producer, spool::Chunk chunk, Origin origin) {
   Side& side = origin.on_full == OnFull::wait ? queue_->patient : queue_->impatient;
-  Producer::Token& token = *producer.token_;
-  // Acquire: what pop() took before it let the count go to zero is out of the queue.
-  const bool alone = token.waiting->fetch_add(1, std::memory_order_acquire) == 0;
-  const bool ahead = alone && chunk.bytes().size() < kSmallChunkBytes;
-  Item item{std::move(chunk), std::move(origin), token.waiting};
-  if (!ahead && !token.token) token.token.emplace(side.items);
-  const bool pushed = ahead ? side.small.enqueue(std::move(item))
-                            : side.items.enqueue(*token.token, std::move(item));
+  const bool pushed = side.push(producer.token_->line, {std::move(chunk), std::move(origin)});
   if (!pushed) throw std::bad_alloc();
   on_push_();
 }
@@ -113,14 +152,16 @@ bool EventQueue::pop(spool::Chunk& chunk, Origin& origin) {
   if (std::exchange(queue_->impatient_first, !queue_->impatient_first)) std::swap(first, second);
   Item item;
   if (!first->take(item) && !second->take(item)) return false;
-  hand_out(item, chunk, origin);
+  chunk = std::move(item.chunk);
+  origin = std::move(item.origin);
   return true;
 }
 
 bool EventQueue::pop_impatient(spool::Chunk& chunk, Origin& origin) {
   Item item;
   if (!queue_->impatient.take(item)) return false;
-  hand_out(item, chunk, origin);
+  chunk = std::move(item.chunk);
+  origin = std::move(item.origin);
   return true;
 }
 

@@ -11,15 +11,15 @@
 namespace sluice::ingest {
 
 // Bounded by the budget that its chunks are charged to, not by itself: moodycamel's try_enqueue is
-// no bound. The order of one producer's chunks is kept; between producers the consumer takes a
-// chunk or two from each in turn, and a small chunk that is its producer's only one goes ahead of
-// all, so that busy connections do not keep a quiet one waiting. Chunks of listeners that do not
+// no bound. The order of one producer's chunks is kept; between producers the consumer goes in
+// rounds, in which each hands over about 32 KiB, and one that has handed over less goes ahead of
+// all: busy connections do not keep a quiet one waiting. Chunks of listeners that do not
 // let producers wait (Origin::on_full) have a side of their own in the queue, so that they can be
 // taken out alone; pop() takes from both in turn.
 //
 // REQUIRES: a producer's chunks all have the same on_full.
 //
-// Threads: a Producer belongs to one thread at a time; pop() to the journal's thread. `on_push` is
+// Threads: a Producer belongs to one thread; pop() to the journal's thread. `on_push` is
 // called on the producer's thread.
 class EventQueue final {
  private:

@@ -44,13 +44,15 @@ TEST_CASE("event queue: one producer's chunks come out in order, and each push r
 }
 
 TEST_CASE("event queue: a quiet producer's chunk does not wait behind a busy one's") {
-  ByteBudget budget(10'000'000);
+  ByteBudget budget(100'000'000);
   EventQueue queue([] {});
   constexpr std::uint64_t kBusy = 5;
   std::vector<std::unique_ptr<EventQueue::Producer>> busy;
   for (std::uint64_t i = 0; i < kBusy; ++i) busy.push_back(queue.make_producer());
   const auto quiet = queue.make_producer();
-  for (std::uint64_t i = 0; i < 500; ++i) queue.push(*busy[i % kBusy], chunk_of(budget, i, 1), {});
+  for (std::uint64_t i = 0; i < 500; ++i) {
+    queue.push(*busy[i % kBusy], chunk_of(budget, i, 300), {});
+  }
 
   Chunk chunk;
 
@@ -86,6 +88,49 @@ TEST_CASE("event queue: a small chunk of a quiet producer goes ahead of all busy
   }
 }
 
+TEST_CASE("event queue: a quiet producer that had to wait catches up ahead of all busy ones") {
+  ByteBudget budget(100'000'000);
+  EventQueue queue([] {});
+  std::vector<std::unique_ptr<EventQueue::Producer>> busy;
+  for (std::uint64_t i = 0; i < 10; ++i) {
+    busy.push_back(queue.make_producer());
+    for (int n = 0; n < 10; ++n) queue.push(*busy[i], chunk_of(budget, i, 500), {});
+  }
+  const auto quiet = queue.make_producer();
+  constexpr std::uint64_t kBacklog = 50;
+  for (std::uint64_t i = 0; i < kBacklog; ++i) {
+    queue.push(*quiet, chunk_of(budget, 1'000'000 + i, 1), {});
+  }
+  Chunk chunk;
+  Origin origin;
+  for (std::uint64_t i = 0; i < kBacklog; ++i) {
+    REQUIRE(queue.pop(chunk, origin));
+    CHECK(first_number(chunk) == 1'000'000 + i);
+  }
+}
+
+TEST_CASE("event queue: small chunks without end do not keep the large ones waiting") {
+  ByteBudget budget(100'000'000);
+  EventQueue queue([] {});
+  const auto small = queue.make_producer();
+  const auto large = queue.make_producer();
+  std::size_t small_bytes = 0;
+  std::size_t large_bytes = 0;
+  Chunk chunk;
+  Origin origin;
+  for (int i = 0; i < 100; ++i) queue.push(*large, chunk_of(budget, 1, 500), {});
+  // Never more than one waits, so that each comes anew.
+  for (int i = 0; i < 10'000; ++i) {
+    queue.push(*small, chunk_of(budget, 0, 5), {});
+    for (bool is_small = false; !is_small;) {
+      REQUIRE(queue.pop(chunk, origin));
+      is_small = first_number(chunk) == 0;
+      (is_small ? small_bytes : large_bytes) += chunk.bytes().size();
+    }
+  }
+  CHECK(large_bytes > small_bytes / 2);
+}
+
 TEST_CASE("event queue: small and large chunks of one producer stay in order") {
   ByteBudget budget(100'000'000);
   EventQueue queue([] {});
@@ -107,7 +152,7 @@ TEST_CASE("event queue: small and large chunks of one producer stay in order") {
 }
 
 TEST_CASE("event queue: producers with nothing to give do not stop the turns of the others") {
-  ByteBudget budget(10'000'000);
+  ByteBudget budget(100'000'000);
   EventQueue queue([] {});
   constexpr std::uint64_t kBusy = 4;
   constexpr std::uint64_t kChunks = 100;
@@ -124,7 +169,7 @@ TEST_CASE("event queue: producers with nothing to give do not stop the turns of 
   }
   while (queue.pop(chunk, origin)) continue;
   for (std::uint64_t i = 0; i < kBusy; ++i) {
-    for (std::uint64_t n = 0; n < kChunks; ++n) queue.push(*busy[i], chunk_of(budget, i, 1), {});
+    for (std::uint64_t n = 0; n < kChunks; ++n) queue.push(*busy[i], chunk_of(budget, i, 100), {});
   }
   std::vector<std::uint64_t> taken(kBusy);
   for (std::uint64_t i = 0; i < kBusy * kChunks / 2; ++i) {
