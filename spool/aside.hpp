@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -92,6 +93,54 @@ class AsideWriter {
   // once. None: the files cannot be read now; the segment has to wait.
   [[nodiscard]] virtual std::optional<std::vector<AsideEntry>> records_from(
       const Position& position) = 0;
+};
+
+// A record's line: its file and where it begins there. The order in which records were written.
+struct AsidePlace {
+  std::uint32_t file = 0;
+  std::uint64_t offset = 0;
+
+  auto operator<=>(const AsidePlace&) const = default;
+};
+
+// A record whose row is to be tried again.
+struct AsideTry {
+  Position position;
+  AsidePlace place;
+  AsideState state = AsideState::dead;
+};
+
+// How many rows `sluice.redelivered` has to have of a segment.
+struct RedeliveredCount {
+  Uuid segment;
+  std::uint64_t rows = 0;
+};
+
+// The records as seen by who tries them again. Whether one counts, and whether it was delivered
+// before, the database says; what is kept here is only what it said last.
+//
+// Thread: the sink's.
+class AsideQueue {
+ public:
+  virtual ~AsideQueue() = default;
+
+  // Those to be tried that were written behind the place, in their order; at most `count`.
+  [[nodiscard]] virtual std::vector<AsideTry> to_try(const AsidePlace& after,
+                                                     std::size_t count) = 0;
+  // None: it cannot be read now, or is there no more.
+  [[nodiscard]] virtual std::optional<AsideText> read(const Position& position) = 0;
+  // The record with another state or reason; from then on it counts. False: the file could not take
+  // it, and the record is as it was.
+  [[nodiscard]] virtual bool change(const AsideRecord& record) = 0;
+  // The row is in its table, and the database says so in `sluice.redelivered`.
+  virtual void delivered(const Position& position) = 0;
+
+  // What the database has to have of each segment that has records here.
+  [[nodiscard]] virtual std::vector<RedeliveredCount> redelivered() const = 0;
+  // What it has, where that is another number: all indexes of the segment, rising. Those that it
+  // has lost are tried again. Returns how many that are.
+  virtual std::uint64_t found_redelivered(const Uuid& segment,
+                                          std::span<const std::uint64_t> indexes) = 0;
 };
 
 }  // namespace sluice::spool

@@ -253,18 +253,15 @@ std::optional<std::uint32_t> aside_checksum(std::string_view head) {
   return static_cast<std::uint32_t>(checksum);
 }
 
-std::optional<AsideHead> aside_head(std::string_view head) {
+std::optional<AsideText> aside_head(std::string_view head) {
   if (!aside_checksum(head)) return std::nullopt;
   Reader reader(head.substr(kAsideChecksumBytes));
   AsideText text;
   if (!read_identity(reader, text.state, text.position)) return std::nullopt;
-  AsideHead found{text.state, text.position.segment, text.position.index, {}, {}, {}};
-  if (read_origin(reader, text) && read_reason(reader, text)) {
-    found.sqlstate = std::move(text.sqlstate);
-    found.message = std::move(text.message);
-    found.column = std::move(text.column);
+  if (!read_origin(reader, text) || !read_reason(reader, text)) {
+    text.sqlstate = text.message = text.column = "";
   }
-  return found;
+  return text;
 }
 
 std::optional<AsideText> aside_text(std::string_view line) {

@@ -30,17 +30,9 @@ inline constexpr std::size_t kAsideHeadBytes = 8 * 1024;
 // The checksum that the line carries; none if its first bytes are not those of a record.
 [[nodiscard]] std::optional<std::uint32_t> aside_checksum(std::string_view head);
 
-struct AsideHead {
-  AsideState state = AsideState::dead;
-  Uuid segment;
-  std::uint64_t index = 0;
-  std::string sqlstate;
-  std::string message;
-  std::string column;
-};
-// From a line's first bytes. None if they are not those of a record; the texts stay empty where
-// they are cut off.
-[[nodiscard]] std::optional<AsideHead> aside_head(std::string_view head);
+// From a line's first bytes, but for the producer's line. None if they are not those of a record;
+// where they are cut off, the texts of the reason stay empty.
+[[nodiscard]] std::optional<AsideText> aside_head(std::string_view head);
 
 // From a whole line, with or without its newline. None if it is not as it was written.
 [[nodiscard]] std::optional<AsideText> aside_text(std::string_view line);

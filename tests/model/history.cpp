@@ -606,10 +606,10 @@ void History::count_set_aside(const Machine& machine, std::set<spool::Position>&
       const auto head = spool::aside_head(line);
       const auto number = line.find("\\\"n\\\":");
       if (!head || end == text.size() || number == std::string_view::npos) continue;
-      const std::uint64_t* const watermark = world_.server.watermarks.find(head->segment);
-      if (watermark == nullptr || head->index >= *watermark) {
+      const std::uint64_t* const watermark = world_.server.watermarks.find(head->position.segment);
+      if (watermark == nullptr || head->position.index >= *watermark) {
         world_.tally.add(Letter::void_record);
-      } else if (seen.insert({head->segment, head->index}).second) {
+      } else if (seen.insert(head->position).second) {
         ++counts.at(std::strtoull(line.data() + number + 6, nullptr, 10));
       }
     }

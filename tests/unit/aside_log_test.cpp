@@ -1,12 +1,15 @@
 // Set-aside records in their files, on a disk that forgets what was not synced.
 #include "spool/aside_log.hpp"
 
+#include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
 #include <cstdio>
+#include <optional>
 
 #include "spool/aside_line.hpp"
 #include "spool/crc32c.hpp"
+#include "spool/purge_request.hpp"
 #include "tests/support/fake_disk.hpp"
 
 using namespace sluice::spool;
@@ -306,4 +309,214 @@ TEST_CASE("aside log: other files in its directory are left alone") {
   CHECK(indexes(log, {kSegment, 0}).empty());
   REQUIRE(log.append(record_of(1)));
   CHECK(text_of(disk, "aside/held-1.ndjson") == text);
+}
+
+namespace {
+
+// A log whose time a test moves on.
+class Bench {
+ public:
+  explicit Bench(std::uint64_t bytes_max = 1u << 20) : bytes_max_(bytes_max) { restart(); }
+  void restart() {
+    log_.reset();
+    log_.emplace(AsideLogOptions{.bytes_max = bytes_max_,
+                                 .file_bytes = 1'000,
+                                 .retain_time = std::chrono::seconds(900),
+                                 .steady_now_s = [this] { return now_s; }},
+                 disk);
+  }
+  AsideLog& log() { return *log_; }
+  void append(std::uint64_t index, AsideState state = AsideState::dead) {
+    AsideRecord record = record_of(index);
+    record.state = state;
+    REQUIRE(log_->append(record));
+  }
+  // Long enough that all that is done with is taken out.
+  void tend() {
+    now_s += 100;
+    for (int i = 0; i < 1'000 && log_->tend(); ++i) {
+    }
+  }
+  Indexes to_try() {
+    Indexes found;
+    for (const AsideTry& each : log_->to_try({}, 1'000)) found.push_back(each.position.index);
+    return found;
+  }
+  // What another process finds.
+  Indexes in_files() {
+    AsideLog other({}, disk);
+    return indexes(other, {kSegment, 0});
+  }
+
+  FakeDisk disk;
+  std::int64_t now_s = 1'000;
+
+ private:
+  const std::uint64_t bytes_max_;
+  std::optional<AsideLog> log_;
+};
+
+constexpr std::uint64_t kMany = 20;
+
+}  // namespace
+
+TEST_CASE("aside log: what waits or is held is to be tried, in the order in which it came") {
+  Bench bench;
+  bench.append(5, AsideState::waiting);
+  bench.append(3, AsideState::held);
+  bench.append(4, AsideState::dead);
+  bench.append(2, AsideState::waiting);
+  CHECK(bench.to_try() == Indexes{5, 3, 2});
+  const auto first = bench.log().to_try({}, 1);
+  REQUIRE(first.size() == 1);
+  CHECK(first[0].state == AsideState::waiting);
+  CHECK(bench.log().to_try(first[0].place, 10).size() == 2);
+  bench.append(5, AsideState::dead);  // its time is over
+  CHECK(bench.to_try() == Indexes{3, 2});
+  bench.restart();
+  CHECK(bench.to_try() == Indexes{3, 2});
+  const auto text = bench.log().read({kSegment, 3});
+  REQUIRE(text);
+  CHECK(text->line == R"({"n":1})");
+  CHECK(text->state == AsideState::held);
+}
+
+TEST_CASE("aside log: what was delivered is tried no more, unless the database forgets it") {
+  Bench bench;
+  for (std::uint64_t i = 0; i < 4; ++i) bench.append(i, AsideState::held);
+  bench.log().delivered({kSegment, 1});
+  bench.log().delivered({kSegment, 2});
+  CHECK(bench.to_try() == Indexes{0, 3});
+  REQUIRE(bench.log().redelivered().size() == 1);
+  CHECK(bench.log().redelivered()[0].rows == 2);
+  const Indexes there = {1, 3};  // 3 by somebody else
+  CHECK(bench.log().found_redelivered(kSegment, there) == 1);
+  CHECK(bench.to_try() == Indexes{0, 2});
+  CHECK(bench.log().redelivered()[0].rows == 2);
+}
+
+TEST_CASE("aside log: a dead record that was delivered and then lost is tried again") {
+  Bench bench;
+  bench.append(1);
+  const Indexes there = {1};
+  CHECK(bench.log().found_redelivered(kSegment, there) == 0);
+  CHECK(bench.to_try().empty());
+  CHECK(bench.log().found_redelivered(kSegment, {}) == 1);
+  CHECK(bench.to_try() == Indexes{1});
+}
+
+TEST_CASE("aside log: delivered records are kept for the retain time, and then taken out") {
+  Bench bench;
+  for (std::uint64_t i = 0; i < kMany; ++i) bench.append(i, AsideState::held);
+  for (std::uint64_t i = 0; i < kMany; i += 2) bench.log().delivered({kSegment, i});
+  bench.tend();
+  CHECK(bench.in_files().size() == kMany);
+  bench.now_s += 900;
+  bench.tend();
+  Indexes odd;
+  for (std::uint64_t i = 1; i < kMany; i += 2) odd.push_back(i);
+  CHECK(bench.in_files() == odd);
+  CHECK(bench.to_try() == odd);
+  for (const std::uint64_t index : odd) {
+    CHECK(bench.log().read({kSegment, index}).value().position.index == index);
+  }
+  bench.append(100, AsideState::held);
+  odd.push_back(100);
+  CHECK(bench.in_files() == odd);
+  for (const std::uint64_t index : odd) bench.log().delivered({kSegment, index});
+  bench.now_s += 900;
+  bench.tend();
+  CHECK(bench.in_files().empty());
+  for (const std::string& name : bench.disk.names()) CHECK_FALSE(name.starts_with("aside/"));
+}
+
+TEST_CASE("aside log: files that are nearly full let go of what was delivered at once") {
+  const std::size_t bytes = aside_line(record_of(1)).size();
+  Bench bench(10 * bytes + bytes / 2);
+  for (std::uint64_t i = 0; i < 10; ++i) bench.append(i, AsideState::held);
+  CHECK_FALSE(bench.log().append(record_of(10)));
+  CHECK(bench.log().gauges().full);
+  bench.log().delivered({kSegment, 4});
+  bench.tend();
+  CHECK(bench.log().append(record_of(10)));
+  CHECK_FALSE(bench.log().gauges().full);
+}
+
+TEST_CASE("aside log: a request to purge is done whole, whatever call fails or kills") {
+  for (const bool power_cut : {false, true}) {
+    for (std::uint64_t call = 1; call < 120; ++call) {
+      CAPTURE(power_cut, call);
+      Bench bench;
+      for (std::uint64_t i = 0; i < kMany; ++i) bench.append(i, AsideState::waiting);
+      // The later record counts, and the older one must not come to light again.
+      for (std::uint64_t i = 0; i < kMany; ++i) bench.append(i);
+      const std::vector<Position> purged{{kSegment, 2}, {kSegment, 3}, {kSegment, 17}, {kOther, 1}};
+      std::string name;
+      REQUIRE_FALSE(write_purge_request(bench.disk, purged, name));
+      bench.disk.kill_at = bench.disk.calls() + call;
+      bool was_killed = false;
+      try {
+        bench.tend();
+      } catch (const FakeDisk::ProcessKilled&) {
+        was_killed = true;
+      }
+      if (power_cut) {
+        bench.disk.power_cut();
+      } else {
+        bench.disk.crash();
+      }
+      bench.disk.restart();
+      bench.restart();
+      CHECK(bench.in_files().size() >= kMany - 3);
+      bench.tend();
+      const Indexes left = bench.in_files();
+      CHECK(left.size() == kMany - 3);
+      for (const std::uint64_t index : {2, 3, 17}) {
+        CHECK_FALSE(std::binary_search(left.begin(), left.end(), index));
+      }
+      CHECK(bench.to_try().empty());
+      const auto names = bench.disk.names();
+      CHECK(std::find(names.begin(), names.end(), name) == names.end());
+      if (!was_killed) break;
+      CHECK(call < 119);
+    }
+  }
+}
+
+TEST_CASE("aside log: an error while files are written anew loses nothing") {
+  for (int failing = 1; failing < 60; ++failing) {
+    CAPTURE(failing);
+    Bench bench;
+    for (std::uint64_t i = 0; i < kMany; ++i) bench.append(i, AsideState::held);
+    const std::vector<Position> purged{{kSegment, 2}, {kSegment, 17}};
+    bench.log().purge(purged);
+    int calls = 0;
+    bench.disk.fault = [&](FakeDisk::Call, const std::string&) {
+      return ++calls == failing ? std::make_error_code(std::errc::io_error) : std::error_code();
+    };
+    bench.tend();
+    bench.disk.fault = {};
+    bench.tend();
+    CHECK(bench.in_files().size() == kMany - 2);
+    CHECK(bench.to_try().size() == kMany - 2);
+    for (const std::uint64_t index : bench.to_try()) {
+      CHECK(bench.log().read({kSegment, index}).value().position.index == index);
+    }
+  }
+}
+
+TEST_CASE("aside log: what waits and is held is counted by its state") {
+  Bench bench;
+  bench.append(1, AsideState::waiting);
+  bench.append(2, AsideState::held);
+  bench.append(3, AsideState::held);
+  bench.append(4);
+  bench.log().delivered({kSegment, 3});
+  bench.tend();
+  const AsideGauges& gauges = bench.log().gauges();
+  CHECK(gauges.records[0] == 1);
+  CHECK(gauges.records[1] == 1);
+  CHECK(gauges.records[2] == 1);
+  CHECK(gauges.delivered == 1);
+  CHECK(gauges.bytes > 0);
 }
