@@ -15,7 +15,7 @@
 #include <utility>
 
 #include "ingest/line_scan.hpp"
-#include "ingest/timestamp.hpp"
+#include "spool/timestamp.hpp"
 
 namespace sluice::ingest {
 namespace {
@@ -505,8 +505,8 @@ class EventParser::Document {
         continue;
       }
       found = true;
-      const auto us = is_string(*member)                  ? parse_rfc3339_us(member->string)
-                      : member->kind == ValueKind::number ? parse_epoch_us(raw(*member))
+      const auto us = is_string(*member)                  ? spool::parse_rfc3339_us(member->string)
+                      : member->kind == ValueKind::number ? spool::parse_epoch_us(raw(*member))
                                                           : std::nullopt;
       if (!us) {
         if (const auto refusal = misfit(*member, KnownField::time)) return refusal;

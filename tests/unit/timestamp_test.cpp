@@ -1,12 +1,11 @@
 // An event's time, as text and as a number.
-#include "ingest/timestamp.hpp"
+#include "spool/timestamp.hpp"
 
 #include <catch2/catch.hpp>
 #include <string>
 #include <vector>
 
-using sluice::ingest::parse_epoch_us;
-using sluice::ingest::parse_rfc3339_us;
+using namespace sluice::spool;
 
 namespace {
 
@@ -128,4 +127,46 @@ TEST_CASE("timestamp: a number before 1970 or after 2200 is not read") {
   CAPTURE(number);
   CHECK_FALSE(parse_epoch_us(number));
   CHECK(parse_epoch_us("7289654399") == 7'289'654'399'000'000);
+}
+
+TEST_CASE("timestamp: a wider range lets earlier and later years through") {
+  CHECK(parse_rfc3339_us("0001-01-01T00:00:00Z", kAllTimes) == kAllTimes.first_us);
+  CHECK(parse_rfc3339_us("9999-12-31T23:59:59.999999Z", kAllTimes) == kAllTimes.last_us);
+  CHECK(parse_rfc3339_us("1969-12-31T23:59:59.9Z", kAllTimes) == -100'000);
+  CHECK_FALSE(parse_rfc3339_us("0000-12-31T00:00:00Z", kAllTimes));
+  CHECK_FALSE(parse_rfc3339_us("0001-01-01T00:00:00+01:00", kAllTimes));
+  CHECK_FALSE(parse_rfc3339_us("9999-12-31T23:59:60Z", kAllTimes));
+  CHECK(parse_epoch_us("7289654400", kAllTimes) == 7'289'654'400'000'000);
+  CHECK_FALSE(parse_epoch_us("999999999999999999", {0, 1}));
+}
+
+TEST_CASE("timestamp: where no zone is needed, none means UTC") {
+  CHECK(parse_rfc3339_us("2026-01-01T00:00:00", kAllTimes, Zone::optional) == kNewYear2026Us);
+  CHECK(parse_rfc3339_us("2026-01-01T01:00:00+01:00", kAllTimes, Zone::optional) == kNewYear2026Us);
+  CHECK_FALSE(parse_rfc3339_us("2026-01-01T00:00", kAllTimes, Zone::optional));
+}
+
+TEST_CASE("timestamp: days are read and written") {
+  CHECK(parse_date_days("1970-01-01") == 0);
+  CHECK(parse_date_days("1969-12-31") == -1);
+  CHECK(parse_date_days("2000-02-29") == 11'016);
+  for (const char* bad : {"2026-02-30", "0000-01-01", "2026-1-1", "2026-01-01T", "", "now"}) {
+    CHECK_FALSE(parse_date_days(bad));
+  }
+  CHECK(days_of_us(-1) == -1);
+  CHECK(days_of_us(0) == 0);
+  CHECK(days_of_us(86'400'000'000) == 1);
+}
+
+TEST_CASE("timestamp: what is written is read as the same moment") {
+  for (const std::int64_t us : {kAllTimes.first_us, std::int64_t{-1}, std::int64_t{0},
+                                kNewYear2026Us + 123'456, kAllTimes.last_us}) {
+    std::string text(kRfc3339Bytes, '?');
+    CHECK(write_rfc3339(text.data(), us) == text.data() + text.size());
+    CAPTURE(text);
+    CHECK(parse_rfc3339_us(text, kAllTimes) == us);
+    std::string date(kDateBytes, '?');
+    write_date(date.data(), days_of_us(us));
+    CHECK(text.starts_with(date));
+  }
 }

@@ -1,18 +1,17 @@
-#include "ingest/timestamp.hpp"
+#include "spool/timestamp.hpp"
 
 #include <charconv>
 #include <chrono>
 #include <cmath>
 
-namespace sluice::ingest {
+namespace sluice::spool {
 namespace {
 
 constexpr std::int64_t kUsPerSecond = 1'000'000;
-// 2200-12-31T23:59:59.999999Z
-constexpr std::int64_t kLatestUs = 7'289'654'400 * kUsPerSecond - 1;
+constexpr std::int64_t kUsPerDay = 86'400 * kUsPerSecond;
 
-std::optional<std::int64_t> in_range(std::int64_t us) {
-  if (us < 0 || us > kLatestUs) return std::nullopt;
+std::optional<std::int64_t> in_range(std::int64_t us, const TimeRange& range) {
+  if (us < range.first_us || us > range.last_us) return std::nullopt;
   return us;
 }
 
@@ -98,16 +97,16 @@ std::int64_t divided_half_even(std::int64_t value, int digits) {
   return quotient + (up ? 1 : 0);
 }
 
-std::optional<std::int64_t> integer_epoch_us(std::int64_t value) {
+std::optional<std::int64_t> integer_epoch_us(std::int64_t value, const TimeRange& range) {
   if (value < 0) return std::nullopt;
-  if (value < 100'000'000'000) return in_range(value * kUsPerSecond);
-  if (value < 100'000'000'000'000) return in_range(value * 1000);
-  if (value < 100'000'000'000'000'000) return in_range(value);
-  return in_range(divided_half_even(value, 3));
+  if (value < 100'000'000'000) return in_range(value * kUsPerSecond, range);
+  if (value < 100'000'000'000'000) return in_range(value * 1000, range);
+  if (value < 100'000'000'000'000'000) return in_range(value, range);
+  return in_range(divided_half_even(value, 3), range);
 }
 
 // With a fraction or an exponent: by double, whose 53 bits hold a microsecond until the year 2255.
-std::optional<std::int64_t> real_epoch_us(std::string_view number) {
+std::optional<std::int64_t> real_epoch_us(std::string_view number, const TimeRange& range) {
   double value = 0;
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
   if (error != std::errc() || end != number.data() + number.size()) return std::nullopt;
@@ -115,19 +114,37 @@ std::optional<std::int64_t> real_epoch_us(std::string_view number) {
                     : value < 1e14 ? value * 1e3
                     : value < 1e17 ? value
                                    : value / 1e3;
-  if (!(us >= 0) || us > static_cast<double>(kLatestUs)) return std::nullopt;
-  return in_range(std::llrint(us));
+  if (!(us >= 0) || us > static_cast<double>(range.last_us)) return std::nullopt;
+  return in_range(std::llrint(us), range);
 }
 
-}  // namespace
-
-std::optional<std::int64_t> parse_rfc3339_us(std::string_view text) {
-  Reader reader{text};
+// "2026-01-31" at the reader's place; `bad` if there is no such day.
+std::int64_t read_date_days(Reader& reader) {
   const unsigned year = reader.read_digits(4);
   reader.read_one_of("-");
   const unsigned month = reader.read_digits(2);
   reader.read_one_of("-");
   const unsigned day = reader.read_digits(2);
+  if (reader.bad) return 0;
+  using namespace std::chrono;
+  const year_month_day date{std::chrono::year(static_cast<int>(year)), std::chrono::month(month),
+                            std::chrono::day(day)};
+  // Postgres knows no year 0.
+  reader.bad = !date.ok() || year == 0;
+  return reader.bad ? 0 : sys_days(date).time_since_epoch().count();
+}
+
+char* write_digits(char* out, unsigned value, int digits) {
+  for (int i = digits - 1; i >= 0; --i, value /= 10) out[i] = static_cast<char>('0' + value % 10);
+  return out + digits;
+}
+
+}  // namespace
+
+std::optional<std::int64_t> parse_rfc3339_us(std::string_view text, const TimeRange& range,
+                                             Zone zone) {
+  Reader reader{text};
+  const std::int64_t days = read_date_days(reader);
   reader.read_one_of("Tt ");
   const unsigned hour = reader.read_digits(2);
   reader.read_one_of(":");
@@ -139,23 +156,59 @@ std::optional<std::int64_t> parse_rfc3339_us(std::string_view text) {
     ++reader.at;
     fraction_us = reader.read_fraction();
   }
-  const std::int64_t zone_s = reader.read_zone();
+  const bool none = zone == Zone::optional && reader.at_end();
+  const std::int64_t zone_s = none ? 0 : reader.read_zone();
   if (reader.bad || !reader.at_end()) return std::nullopt;
-
-  using namespace std::chrono;
-  const year_month_day date{std::chrono::year(static_cast<int>(year)), std::chrono::month(month),
-                            std::chrono::day(day)};
-  if (!date.ok() || hour > 23 || minute > 59 || second > 60) return std::nullopt;
-  const std::int64_t days = sys_days(date).time_since_epoch().count();
+  if (hour > 23 || minute > 59 || second > 60) return std::nullopt;
   const std::int64_t seconds = days * 86'400 + hour * 3600 + minute * 60 + second - zone_s;
-  return in_range(seconds * kUsPerSecond + fraction_us);
+  return in_range(seconds * kUsPerSecond + fraction_us, range);
 }
 
-std::optional<std::int64_t> parse_epoch_us(std::string_view number) {
+std::optional<std::int64_t> parse_epoch_us(std::string_view number, const TimeRange& range) {
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
-  if (error == std::errc() && end == number.data() + number.size()) return integer_epoch_us(value);
-  return real_epoch_us(number);
+  if (error == std::errc() && end == number.data() + number.size()) {
+    return integer_epoch_us(value, range);
+  }
+  return real_epoch_us(number, range);
 }
 
-}  // namespace sluice::ingest
+std::optional<std::int32_t> parse_date_days(std::string_view text) {
+  Reader reader{text};
+  const std::int64_t days = read_date_days(reader);
+  if (reader.bad || !reader.at_end()) return std::nullopt;
+  return static_cast<std::int32_t>(days);
+}
+
+std::int32_t days_of_us(std::int64_t us) {
+  const std::int64_t days = us / kUsPerDay - (us % kUsPerDay < 0 ? 1 : 0);
+  return static_cast<std::int32_t>(days);
+}
+
+char* write_date(char* out, std::int32_t days) {
+  const std::chrono::year_month_day date{std::chrono::sys_days(std::chrono::days(days))};
+  out = write_digits(out, static_cast<unsigned>(static_cast<int>(date.year())), 4);
+  *out++ = '-';
+  out = write_digits(out, static_cast<unsigned>(date.month()), 2);
+  *out++ = '-';
+  return write_digits(out, static_cast<unsigned>(date.day()), 2);
+}
+
+char* write_rfc3339(char* out, std::int64_t us) {
+  const std::int32_t days = days_of_us(us);
+  const std::int64_t of_day = us - days * kUsPerDay;
+  const auto seconds = static_cast<unsigned>(of_day / kUsPerSecond);
+  out = write_date(out, days);
+  *out++ = 'T';
+  out = write_digits(out, seconds / 3600, 2);
+  *out++ = ':';
+  out = write_digits(out, seconds / 60 % 60, 2);
+  *out++ = ':';
+  out = write_digits(out, seconds % 60, 2);
+  *out++ = '.';
+  out = write_digits(out, static_cast<unsigned>(of_day % kUsPerSecond), 6);
+  *out++ = 'Z';
+  return out;
+}
+
+}  // namespace sluice::spool
