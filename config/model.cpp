@@ -26,6 +26,7 @@ constexpr Model kModels[] = {
     {"conversations", "", Partition::none},
     {"operations", "", Partition::none},
     {"spirits", "", Partition::none},
+    {"unified", "\"timestamp\"", Partition::day},
 };
 
 const Model& find_model(std::string_view name) {

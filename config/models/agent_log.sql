@@ -136,7 +136,7 @@ CREATE OR REPLACE TRIGGER append_only
 REVOKE UPDATE, DELETE, TRUNCATE ON :"schema".events, :"schema".nodes, :"schema".edges FROM PUBLIC;
 
 SELECT :"own_schema".adopt_partitioned(to_regclass(format('%I.events', :'schema')), :'partition',
-                                       'occurred_at', NULL, NULL);
+                                       'occurred_at', NULL, NULL, NULL);
 
 -- Whatever producers write as a time, without an error for what is none: a view must not fail for one
 -- row. The same forms as the daemon takes: RFC 3339 with a zone, or a number since the epoch.

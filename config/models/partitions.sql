@@ -12,6 +12,7 @@ CREATE TABLE IF NOT EXISTS :"own_schema".partitioned (
   behind         int      NOT NULL CHECK (behind >= 0),
   keep           interval CHECK (keep > interval '0'),
   before_detach  text,
+  afterwards     text,
   PRIMARY KEY (table_schema, table_name)
 );
 
@@ -26,6 +27,8 @@ COMMENT ON COLUMN :"own_schema".partitioned.keep IS
   'Partitions whose last moment is longer ago are detached. NULL: none are.';
 COMMENT ON COLUMN :"own_schema".partitioned.before_detach IS
   'A function of (regclass) that is called with a partition before it is detached.';
+COMMENT ON COLUMN :"own_schema".partitioned.afterwards IS
+  'A function of (regclass) that is called with the table at the end, and says what it did as maintain_partitions does.';
 
 CREATE OR REPLACE FUNCTION :"own_schema".partitions_of(parent regclass)
   RETURNS TABLE (part regclass, from_time timestamptz, to_time timestamptz, is_default boolean)
@@ -202,6 +205,10 @@ BEGIN
     RETURN QUERY SELECT parent, m.* FROM :"own_schema".make_partitions(to_regclass(parent)) m;
     RETURN QUERY SELECT parent, d.*
                    FROM :"own_schema".detach_partitions(to_regclass(parent), older_than) d;
+    IF settings.afterwards IS NOT NULL THEN
+      RETURN QUERY EXECUTE format('SELECT $1, a.* FROM %s($2) a', settings.afterwards)
+        USING parent, to_regclass(parent);
+    END IF;
   END LOOP;
 END
 $sluice$;
@@ -211,7 +218,8 @@ COMMENT ON FUNCTION :"own_schema".maintain_partitions(interval) IS
 
 -- What a model calls once its table is there. Does nothing for a table without partitions.
 CREATE OR REPLACE FUNCTION :"own_schema".adopt_partitioned(
-    parent regclass, period text, time_column text, keep interval, before_detach text)
+    parent regclass, period text, time_column text, keep interval, before_detach text,
+    afterwards text)
   RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $sluice$
 DECLARE
   schema_name text;
@@ -231,7 +239,7 @@ BEGIN
   END IF;
   INSERT INTO :"own_schema".partitioned AS p
     VALUES (schema_name, name, period, time_column, CASE period WHEN 'month' THEN 2 ELSE 7 END,
-            CASE period WHEN 'month' THEN 24 ELSE 90 END, keep, before_detach)
+            CASE period WHEN 'month' THEN 24 ELSE 90 END, keep, before_detach, afterwards)
     ON CONFLICT ON CONSTRAINT partitioned_pkey DO NOTHING;
   EXECUTE format('CREATE TABLE IF NOT EXISTS %I.%I PARTITION OF %s DEFAULT', schema_name,
                  name || '_default', parent);
