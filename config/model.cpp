@@ -22,10 +22,8 @@ struct Model {
 };
 
 constexpr Model kModels[] = {
-    {"agent_log", "occurred_at", Partition::none},
-    {"conversations", "", Partition::none},
-    {"operations", "", Partition::none},
-    {"spirits", "", Partition::none},
+    {"agent_log", "occurred_at", Partition::none}, {"conversations", "", Partition::none},
+    {"operations", "", Partition::none},           {"spirits", "", Partition::none},
     {"unified", "\"timestamp\"", Partition::day},
 };
 
