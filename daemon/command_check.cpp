@@ -315,15 +315,13 @@ void check_obstacles(BlockingPostgres& postgres, const sink::Route& route, Findi
 // The daemon's own look at the tables, so that both always agree.
 void check_as_the_daemon(const config::Settings& settings, const sink::Route& route,
                          Findings& findings) {
-  sink::PostgresDatabase database({.dsn = settings.postgres.dsn,
-                                   .schema = settings.postgres.schema,
-                                   .table = route.table,
-                                   .instance = "check"});
+  sink::PostgresDatabase database(
+      {.dsn = settings.postgres.dsn, .schema = settings.postgres.schema, .instance = "check"});
   database.start_connect();
   wait_until_done(database, kQueryTimeout, "connecting");
-  database.start_describe();
+  database.start_describe(std::span(&route.table, 1));
   wait_until_done(database, kQueryTimeout, "the look at the catalog");
-  const auto bound = sink::bind_columns(route, database.columns());
+  const auto bound = sink::bind_columns(route, database.catalog().tables.at(0).columns);
   if (const auto* failure = std::get_if<sink::Failure>(&bound))
     return findings.bad(failure->message,
                         "mend the table, or move it away and run: sluice schema apply",

@@ -123,9 +123,8 @@ struct Pipeline::LaneParts {
       : aside_watch(aside == nullptr
                         ? nullptr
                         : std::make_unique<ingest::AsideWatch>(index, *aside, commits)),
-        database({settings.postgres.dsn, settings.postgres.schema, sink::agent_log_route().table,
-                  host_name()}),
-        lane(lane_options(settings, index, aside_watch.get()), sink::agent_log_route(), reader,
+        database({settings.postgres.dsn, settings.postgres.schema, host_name()}),
+        lane(lane_options(settings, index, aside_watch.get()), {sink::agent_log_route()}, reader,
              database, breaker, reporter) {}
 
   const std::unique_ptr<ingest::AsideWatch> aside_watch;  // none without a spool on disk

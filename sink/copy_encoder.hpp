@@ -23,8 +23,6 @@ struct EncodeError {
   std::string message;
 };
 
-enum class CopyFormat : std::uint8_t { binary, text };
-
 // Built for a route once its columns' types are known (see bind_columns()). Appends to a buffer
 // that the caller reuses; a row costs no allocation.
 //

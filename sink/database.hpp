@@ -8,26 +8,13 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "sink/catalog.hpp"
 #include "spool/block.hpp"
 
 namespace sluice::sink {
-
-// Types that have a binary encoder.
-enum class ColumnType : std::uint8_t {
-  uuid,
-  text,  // text, varchar, bpchar
-  timestamptz,
-  jsonb,
-  int2,
-  int4,
-  int8,
-  float4,
-  float8,
-  numeric,
-  boolean,
-};
 
 // What went wrong, as the server or the connection says it. Never holds a payload: `message` is the
 // server's primary message only where `shows_no_row` (sqlstate.hpp) allows it.
@@ -49,11 +36,19 @@ enum class IfMissing {
   leave,
 };
 
-// A column of the target table as the catalog has it.
-struct CatalogColumn {
-  std::string name;
-  std::string type;                   // as format_type() writes it
-  std::optional<ColumnType> encoder;  // none: no binary encoder for this type
+enum class CopyFormat : std::uint8_t { binary, text };
+
+// What a COPY writes to. Valid during the call that it is given to.
+struct CopyTarget {
+  std::string_view table;  // as a route names it
+  std::span<const std::string> columns;
+  CopyFormat format = CopyFormat::binary;
+};
+
+// Where a COPY stands among those of its transaction.
+struct CopyPlace {
+  bool opens = true;    // the transaction
+  bool settles = true;  // it is the last: deferred constraints are checked behind it
 };
 
 // What the lane's loop must wait for before it calls advance() again.
@@ -75,19 +70,21 @@ class Database {
 
   // Step: a new connection to a server that takes writes.
   virtual void start_connect() = 0;
-  // Step: reads the columns of the target table. Fails with 42P01 if a table is missing, and with
-  // 42501 if the role may not write into one.
-  virtual void start_describe() = 0;
-  [[nodiscard]] virtual const std::vector<CatalogColumn>& columns() const = 0;
+  // Step: reads what the catalog has of these tables, as routes name them. Fails with 42P01 if the
+  // watermark table is missing, and with 42501 if the role may not do with it what it has to.
+  virtual void start_describe(std::span<const std::string> tables) = 0;
+  [[nodiscard]] virtual const Catalog& catalog() const = 0;
 
   // Step R: reads the segment's watermark under its row's lock.
   virtual void start_resolve(const spool::Uuid& segment, IfMissing if_missing) = 0;
   // None: there is no row, and none was to be made.
   [[nodiscard]] virtual std::optional<std::uint64_t> resolved_upto() const = 0;
 
-  // Step W1: opens the transaction and the COPY of these columns. Done when rows may be sent.
-  virtual void start_copy(std::span<const std::string> columns) = 0;
-  // After W1, any number of times: hands over bytes of the binary COPY stream, its header included.
+  // Step W1: opens the transaction, if it is to be opened, and a COPY in it. Done when rows may be
+  // sent.
+  virtual void start_copy(const CopyTarget& target, const CopyPlace& place) = 0;
+  // After W1, any number of times: hands over bytes of the COPY stream, with all that its format
+  // wants around the rows.
   // What the server does not take yet is kept: call it only when ready_for_rows(), but for the last
   // piece before start_finish_copy().
   virtual void send_rows(std::span<const std::byte> bytes) = 0;
@@ -97,10 +94,14 @@ class Database {
   // the lane should end the COPY and hear why.
   [[nodiscard]] virtual bool interrupted() const = 0;
 
-  // Step W2: ends the COPY and checks deferred constraints.
+  // Step W2: ends the COPY, and checks deferred constraints if it was to settle.
   virtual void start_finish_copy() = 0;
   // The n of the tag `COPY n`.
   [[nodiscard]] virtual std::uint64_t rows_copied() const = 0;
+
+  // Step W2, where none of the COPYs settled: checks deferred constraints. Opens the transaction if
+  // there was no COPY at all.
+  virtual void start_settle(bool opens) = 0;
 
   // Step W3: moves the watermark from `from` to `upto`, adding `rows`, and commits. Done only with
   // the tag COMMIT and no warning that it was committed locally.

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "sink/json_text.hpp"
+#include "sink/sql_text.hpp"
 #include "sink/sqlstate.hpp"
 
 namespace sluice::sink {
@@ -41,18 +42,25 @@ std::string type_of(const spool::EventView& event) {
   return {};
 }
 
+std::string rows_missing(const RouteTable& table) {
+  std::string text = "table " + TableName::parse(table.route.table).quoted() +
+                     " took fewer rows than were sent: a BEFORE trigger drops rows";
+  if (!table.skipping_triggers.empty()) text += " (" + table.skipping_triggers + ")";
+  return text + "; a route with trigger_may_skip = true lets it";
+}
+
 }  // namespace
 
-Lane::Lane(LaneOptions options, Route route, spool::SpoolReader& reader, Database& database,
-           Breaker& breaker, LaneReporter& reporter)
+Lane::Lane(LaneOptions options, std::vector<Route> routes, spool::SpoolReader& reader,
+           Database& database, Breaker& breaker, LaneReporter& reporter)
     : options_(options),
-      route_(std::move(route)),
       reader_(reader),
       database_(database),
       breaker_(breaker),
       reporter_(reporter),
       retry_backoff_(options.seed, options.retry),
       hold_backoff_(options.seed + 1, options.hold),
+      tables_(std::move(routes)),
       rows_max_now_(options.batch_rows_max) {}
 
 Lane::Wait Lane::turn(Clock::time_point now) {
@@ -63,11 +71,14 @@ Lane::Wait Lane::turn(Clock::time_point now) {
       return find_work(now);
     case Phase::copying:
       return copy_rows(now);
+    case Phase::sending:
+      return send_kept_back(now);
     case Phase::connecting:
     case Phase::describing:
     case Phase::resolving:
     case Phase::opening:
     case Phase::finishing:
+    case Phase::settling:
     case Phase::committing:
     case Phase::confirming:
     case Phase::checking:
@@ -116,28 +127,22 @@ Lane::Wait Lane::step_done(Clock::time_point now) {
   switch (phase_) {
     case Phase::connecting:
       start(Phase::describing, now, options_.connect_timeout);
-      database_.start_describe();
+      database_.start_describe(tables_.names());
       break;
     case Phase::describing:
-      make_encoder(now);
+      fit_routes(now);
       break;
     case Phase::resolving:
       resolved(now);
       break;
     case Phase::opening:
-      phase_ = Phase::copying;
+      phase_ = batch_.copied == batch_.streamed ? Phase::copying : Phase::sending;
       break;
     case Phase::finishing:
-      batch_.copy_time = duration_cast<microseconds>(now - batch_.began);
-      if (database_.rows_copied() != batch_.rows) {
-        hold({"", "the table took fewer rows than were sent: a BEFORE trigger drops rows", ""},
-             now);
-        break;
-      }
-      batch_.commit_began = now;
-      segment_->commit_sent_upto = std::max(segment_->commit_sent_upto, segment_->next);
-      start(Phase::committing, now, options_.commit_timeout);
-      database_.start_commit(segment_->id, segment_->watermark, segment_->next, batch_.rows);
+      copy_finished(now);
+      break;
+    case Phase::settling:
+      start_commit(now);
       break;
     case Phase::committing:
       committed(now);
@@ -151,16 +156,15 @@ Lane::Wait Lane::step_done(Clock::time_point now) {
     case Phase::disconnected:
     case Phase::ready:
     case Phase::copying:
+    case Phase::sending:
       std::abort();
   }
   return {database_.wait(), now};
 }
 
-// The columns of the route with the types that the table has today.
-void Lane::make_encoder(Clock::time_point now) {
-  const auto bound = bind_columns(route_, database_.columns());
-  if (const auto* mismatch = std::get_if<Failure>(&bound)) return hold(*mismatch, now);
-  encoder_.emplace(route_.columns, std::get<std::vector<ColumnType>>(bound));
+// The routes' columns with the types that the tables have today.
+void Lane::fit_routes(Clock::time_point now) {
+  if (const auto mismatch = tables_.bind(database_.catalog())) return hold(*mismatch, now);
   phase_ = Phase::ready;
   // A refused row says nothing about the server; else this may be another one.
   if (!std::exchange(isolating_, false)) check_.look_at_once();
@@ -182,8 +186,7 @@ Lane::Wait Lane::find_work(Clock::time_point now) {
   }
   const spool::ReadResult found = reader_.read({segment_->id, segment_->next});
   if (const auto* block = std::get_if<spool::BlockPtr>(&found)) {
-    open_batch(now);
-    stand_on(*block);
+    open_batch(*block, now);
     return {database_.wait(), now};
   }
   if (std::holds_alternative<spool::NothingYet>(found)) return rest();
@@ -348,48 +351,66 @@ void Lane::confirmed() {
   check_.want();
 }
 
-void Lane::open_batch(Clock::time_point now) {
+void Lane::open_batch(const spool::BlockPtr& block, Clock::time_point now) {
   const milliseconds commit_share =
       std::min(kBatchTimeMax, duration_cast<milliseconds>(2 * commit_cost_));
+  batch_ = {};
   batch_.from = segment_->committed;
-  batch_.rows = 0;
-  batch_.bytes = 0;
   batch_.began = now;
   batch_.delay = std::max(options_.batch_delay, commit_share);
   batch_.closes_at = now + batch_.delay;
-  batch_.groups.clear();
-  batch_.must_close = false;
-  batch_.stuck.reset();
-  batch_.has_bulk = false;
-  batch_.has_quiet = false;
-  buffer_.clear();
-  encoder_->append_header(buffer_);
+  tables_.clear();
   set_state(LaneState::sending);
+  stand_on(block);
+  RouteTable* const first = tables_.find(cursor_.event());
+  if (first == nullptr || first->refers_to_others) {
+    phase_ = Phase::copying;
+    return;
+  }
+  batch_.streamed = first;
+  start_copy(*first, tables_.is_single(), now);
+}
+
+void Lane::start_copy(RouteTable& table, bool settles, Clock::time_point now) {
+  batch_.copied = &table;
+  batch_.sent = 0;
+  if (batch_.streamed == &table) table.encoder->append_header(table.buffer);
   start(Phase::opening, now, options_.copy_timeout);
-  std::vector<std::string> columns;
-  for (const Column& column : route_.columns) columns.push_back(column.name);
-  database_.start_copy(columns);
+  database_.start_copy(table.copy_target(), {!batch_.is_open, settles});
+  batch_.is_open = true;
+  batch_.is_settled = settles;
+}
+
+// None: the server takes rows now.
+std::optional<Lane::Wait> Lane::wait_for_room(Clock::time_point now) {
+  if (!database_.connected()) {
+    fail(database_.failure(), now);
+    return Wait{{}, now};
+  }
+  if (!database_.ready_for_rows()) {
+    if (now < deadline_) return Wait{database_.wait(), deadline_};
+    fail({"", "the server took no rows in time", ""}, now);
+    return Wait{{}, now};
+  }
+  if (database_.interrupted()) {
+    finish_copy(now);
+    return Wait{database_.wait(), now};
+  }
+  deadline_ = now + options_.copy_timeout;
+  return std::nullopt;
 }
 
 Lane::Wait Lane::copy_rows(Clock::time_point now) {
   for (int piece = 0; piece < kPiecesPerTurn; ++piece) {
-    if (!database_.connected()) {
-      fail(database_.failure(), now);
-      return {{}, now};
-    }
-    if (!database_.ready_for_rows()) {
-      if (now >= deadline_) {
-        fail({"", "the server took no rows in time", ""}, now);
+    if (batch_.streamed == nullptr) {
+      if (!database_.still_open()) {
+        leave_until(now, LaneState::connecting);
         return {{}, now};
       }
-      return {database_.wait(), deadline_};
+    } else if (const auto wait = wait_for_room(now)) {
+      return *wait;
     }
-    if (database_.interrupted()) {
-      close_batch(now);
-      return {database_.wait(), now};
-    }
-    deadline_ = now + options_.copy_timeout;
-    const bool more_to_read = fill_buffer(now);
+    const bool more_to_read = take_events(now);
     if (batch_.must_close || (!more_to_read && finishing_soon_) ||
         now >= closing_time(more_to_read)) {
       close_batch(now);
@@ -400,8 +421,24 @@ Lane::Wait Lane::copy_rows(Clock::time_point now) {
       deadline_ = batch_.closes_at + options_.copy_timeout;
       return {{database_.wait().fd, true, false}, batch_.closes_at};
     }
-    database_.send_rows(buffer_.bytes());
-    buffer_.clear();
+    if (batch_.streamed == nullptr) continue;
+    database_.send_rows(batch_.streamed->buffer.bytes());
+    batch_.streamed->buffer.clear();
+  }
+  return {database_.wait(), now};
+}
+
+Lane::Wait Lane::send_kept_back(Clock::time_point now) {
+  const std::span<const std::byte> bytes = batch_.copied->buffer.bytes();
+  for (int piece = 0; piece < kPiecesPerTurn; ++piece) {
+    if (const auto wait = wait_for_room(now)) return *wait;
+    const std::size_t count = std::min(kPieceBytes, bytes.size() - batch_.sent);
+    database_.send_rows(bytes.subspan(batch_.sent, count));
+    batch_.sent += count;
+    if (batch_.sent == bytes.size()) {
+      finish_copy(now);
+      break;
+    }
   }
   return {database_.wait(), now};
 }
@@ -412,9 +449,11 @@ void Lane::stand_on(const spool::BlockPtr& block) {
   cursor_ = spool::BlockCursor(block, segment_->next);
 }
 
-// Encodes rows until a piece is full (then true), the batch has to close, or nothing more is there.
-bool Lane::fill_buffer(Clock::time_point now) {
-  while (!batch_.must_close && buffer_.size() < kPieceBytes) {
+// Takes events until they make a piece (then true), the batch has to close, or nothing more is
+// there.
+bool Lane::take_events(Clock::time_point now) {
+  const std::uint64_t piece_end = batch_.bytes + kPieceBytes;
+  while (!batch_.must_close && batch_.bytes < piece_end) {
     if (cursor_.at_end()) {
       const spool::ReadResult found = reader_.read({segment_->id, segment_->next});
       const auto* block = std::get_if<spool::BlockPtr>(&found);
@@ -426,7 +465,7 @@ bool Lane::fill_buffer(Clock::time_point now) {
       stand_on(*block);
     }
     note_chunk(cursor_.chunk_bytes(), now);
-    encode_row(cursor_.event());
+    take_event(cursor_.event());
   }
   return true;
 }
@@ -444,14 +483,24 @@ Clock::time_point Lane::closing_time(bool more_to_read) const {
   return only_bulk && more_to_read ? batch_.closes_at + batch_.delay : batch_.closes_at;
 }
 
-void Lane::encode_row(const spool::EventView& event) {
+void Lane::take_event(const spool::EventView& event) {
   if (!refused_.empty() && pass_refused(event)) return;
-  const std::size_t before = buffer_.size();
-  if (const auto refused = encoder_->append_row(event, {segment_->id, segment_->next}, buffer_)) {
+  RouteTable* const table = tables_.find(event);
+  if (table == nullptr) return row_unencodable(event, {"42704", "no route takes this type", ""});
+  CopyBuffer& buffer = table->buffer;
+  const std::size_t before = buffer.size();
+  if (before == 0 && batch_.streamed != table) table->encoder->append_header(buffer);
+  if (const auto refused =
+          table->encoder->append_row(event, {segment_->id, segment_->next}, buffer)) {
     return row_unencodable(event, {refused->sqlstate, refused->message, refused->column});
   }
+  ++table->rows;
+  count_row(event, buffer.size() - before);
+}
+
+void Lane::count_row(const spool::EventView& event, std::size_t bytes) {
   if (batch_.rows == 0) batch_.first_row = segment_->next;
-  batch_.bytes += buffer_.size() - before;
+  batch_.bytes += bytes;
   ++batch_.rows;
   ++segment_->next;
   cursor_.advance();
@@ -481,6 +530,7 @@ bool Lane::pass_refused(const spool::EventView& event) {
   RefusedRow* const row = refused_.find(position.index);
   if (row == nullptr) return false;
   if (!row->recorded) {
+    const RouteTable* const table = tables_.find(event);
     row->recorded = options_.aside->append({.state = row->state,
                                             .segment = position.segment,
                                             .index = position.index,
@@ -488,9 +538,9 @@ bool Lane::pass_refused(const spool::EventView& event) {
                                             .received_us = event.header().received_us,
                                             .id = event.header().id,
                                             .uid = event.header().uid,
-                                            .route = route_.match,
+                                            .route = table == nullptr ? "" : table->route.match,
                                             .type = type_of(event),
-                                            .table = route_.table,
+                                            .table = table == nullptr ? "" : table->route.table,
                                             .sqlstate = row->reason.sqlstate,
                                             .message = row->reason.message,
                                             .column = row->reason.column,
@@ -516,11 +566,59 @@ void Lane::close_batch(Clock::time_point now) {
   if (batch_.stuck && segment_->next == batch_.from && !database_.interrupted()) {
     return hold(*batch_.stuck, now);
   }
-  encoder_->append_trailer(buffer_);
-  database_.send_rows(buffer_.bytes());
-  buffer_.clear();
+  if (batch_.streamed == nullptr) return copy_next(now);
+  finish_copy(now);
+}
+
+// The last of the rows, and the end of the COPY.
+void Lane::finish_copy(Clock::time_point now) {
+  RouteTable& table = *batch_.copied;
+  if (&table == batch_.streamed) {
+    table.encoder->append_trailer(table.buffer);
+    database_.send_rows(table.buffer.bytes());
+    table.buffer.clear();
+  }
   start(Phase::finishing, now, options_.copy_timeout);
   database_.start_finish_copy();
+}
+
+void Lane::copy_finished(Clock::time_point now) {
+  const RouteTable& table = *batch_.copied;
+  const std::uint64_t rows = database_.rows_copied();
+  if (rows > table.rows || (rows < table.rows && !table.route.trigger_may_skip)) {
+    return hold({"", rows_missing(table), ""}, now);
+  }
+  batch_.rows_copied += rows;
+  copy_next(now);
+}
+
+// The next table that has rows which were kept back; after the last one the constraints, and the
+// commit.
+void Lane::copy_next(Clock::time_point now) {
+  const auto order = tables_.in_order_of_references();
+  const auto has_rows = [&](const RouteTable* table) {
+    return table->rows > 0 && table != batch_.streamed;
+  };
+  auto next = order.begin();
+  const bool has_begun = batch_.copied != nullptr && batch_.copied != batch_.streamed;
+  if (has_begun) next = std::find(order.begin(), order.end(), batch_.copied) + 1;
+  next = std::find_if(next, order.end(), has_rows);
+  if (next == order.end()) return batch_.is_settled ? start_commit(now) : settle(now);
+  (*next)->encoder->append_trailer((*next)->buffer);
+  start_copy(**next, std::none_of(next + 1, order.end(), has_rows), now);
+}
+
+void Lane::settle(Clock::time_point now) {
+  start(Phase::settling, now, options_.copy_timeout);
+  database_.start_settle(!batch_.is_open);
+}
+
+void Lane::start_commit(Clock::time_point now) {
+  batch_.copy_time = duration_cast<microseconds>(now - batch_.began);
+  batch_.commit_began = now;
+  segment_->commit_sent_upto = std::max(segment_->commit_sent_upto, segment_->next);
+  start(Phase::committing, now, options_.commit_timeout);
+  database_.start_commit(segment_->id, segment_->watermark, segment_->next, batch_.rows_copied);
 }
 
 void Lane::committed(Clock::time_point now) {
@@ -563,7 +661,7 @@ void Lane::fail(const Failure& failure, Clock::time_point now) {
     case Action::hold:
       return hold(failure, now);
     case Action::halve_batch:
-      if (phase_ == Phase::copying || phase_ == Phase::finishing) {
+      if (in_rows()) {
         rows_max_now_ = std::max<std::uint64_t>(1, std::min(rows_max_now_, batch_.rows) / 2);
       }
       break;
@@ -592,7 +690,7 @@ void Lane::fail(const Failure& failure, Clock::time_point now) {
 // Halves the batch until the row is alone, then remembers it as refused: the next batch sets it
 // aside and goes on behind it.
 void Lane::row_refused(const Failure& failure, Clock::time_point now) {
-  const bool has_row = (phase_ == Phase::copying || phase_ == Phase::finishing) && batch_.rows > 0;
+  const bool has_row = in_rows() && batch_.rows > 0;
   const bool alone = batch_.rows == 1;
   // A key that is taken where commits were lost: the rows are there and only the watermark is gone.
   const bool was_delivered = has_row && failure.sqlstate == "23505" && goes_again(batch_.first_row);
@@ -606,6 +704,12 @@ void Lane::row_refused(const Failure& failure, Clock::time_point now) {
   }
   isolating_ = true;
   leave_until(now, LaneState::connecting);
+}
+
+// The server has rows of the batch, and no COMMIT yet.
+bool Lane::in_rows() const {
+  return phase_ == Phase::copying || phase_ == Phase::sending || phase_ == Phase::finishing ||
+         phase_ == Phase::settling;
 }
 
 bool Lane::goes_again(std::uint64_t index) const {
@@ -658,8 +762,11 @@ std::string_view Lane::step_name() const {
     case Phase::opening:
       return "begin";
     case Phase::copying:
+    case Phase::sending:
     case Phase::finishing:
       return "copy";
+    case Phase::settling:
+      return "check constraints";
     case Phase::committing:
       return "commit";
     case Phase::confirming:

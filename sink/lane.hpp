@@ -12,11 +12,11 @@
 
 #include "sink/backoff.hpp"
 #include "sink/breaker.hpp"
-#include "sink/copy_encoder.hpp"
 #include "sink/database.hpp"
 #include "sink/lane_reporter.hpp"
 #include "sink/refused_rows.hpp"
 #include "sink/route.hpp"
+#include "sink/route_tables.hpp"
 #include "sink/segment_progress.hpp"
 #include "sink/watermark_check.hpp"
 #include "spool/aside.hpp"
@@ -44,7 +44,12 @@ struct LaneOptions {
   spool::AsideWriter* aside = nullptr;
 };
 
-// A batch is a run of consecutive events of one segment, streamed into an open COPY as they come.
+// A batch is a run of consecutive events of one segment. They may lead to several tables: one COPY
+// for each, in one transaction. The rows of one table are streamed into its open COPY as they come;
+// those of the others are kept back and follow when the batch closes, tables that others refer to
+// first. So the streamed table refers to no other: where the batch's first event leads to one that
+// does, all rows are kept back.
+//
 // It is committed when it has batch_rows_max rows or batch_bytes_max bytes, or a delay after its
 // first event: batch_delay, or twice what a commit takes if that is more, so that commits never
 // take more than a third of the time. Under load it depends on who is in it: a batch of nothing but
@@ -65,9 +70,9 @@ struct LaneOptions {
 // Thread: the sink's.
 class Lane final {
  public:
-  // REQUIRES: all outlive the lane.
-  Lane(LaneOptions options, Route route, spool::SpoolReader& reader, Database& database,
-       Breaker& breaker, LaneReporter& reporter);
+  // REQUIRES: one route at least; all outlive the lane.
+  Lane(LaneOptions options, std::vector<Route> routes, spool::SpoolReader& reader,
+       Database& database, Breaker& breaker, LaneReporter& reporter);
   Lane(const Lane&) = delete;
   Lane& operator=(const Lane&) = delete;
 
@@ -89,11 +94,13 @@ class Lane final {
     disconnected,  // until retry_at_
     connecting,
     describing,
-    resolving,  // R
-    ready,      // connected; the watermark of segment_ is known, if there is a segment
-    opening,    // W1
-    copying,
-    finishing,   // W2
+    resolving,   // R
+    ready,       // connected; the watermark of segment_ is known, if there is a segment
+    opening,     // W1
+    copying,     // or keeping back rows, with no COPY open
+    sending,     // rows that were kept back
+    finishing,   // W2 of one table
+    settling,    // W2 of the whole
     committing,  // W3
     confirming,
     checking,
@@ -102,8 +109,14 @@ class Lane final {
   struct Batch {
     std::uint64_t from = 0;
     std::uint64_t first_row = 0;  // the index of the first row in it
-    std::uint64_t rows = 0;
+    std::uint64_t rows = 0;       // of all tables
+    std::uint64_t rows_copied = 0;
     std::uint64_t bytes = 0;
+    RouteTable* streamed = nullptr;  // the table whose rows go out as they come
+    RouteTable* copied = nullptr;    // the table whose COPY is open, or was last
+    std::size_t sent = 0;            // of its rows' bytes, where they were kept back
+    bool is_open = false;            // the transaction
+    bool is_settled = false;
     Clock::time_point began;
     std::chrono::milliseconds delay{};  // batch_delay, or more where commits are slow
     Clock::time_point closes_at;
@@ -124,7 +137,7 @@ class Lane final {
   [[nodiscard]] Wait rest();
 
   void start(Phase phase, Clock::time_point now, std::chrono::milliseconds timeout);
-  void make_encoder(Clock::time_point now);
+  void fit_routes(Clock::time_point now);
   [[nodiscard]] bool start_check(Clock::time_point now);
   void checked();
   [[nodiscard]] bool take_segment(Clock::time_point now);
@@ -136,10 +149,19 @@ class Lane final {
   void forgotten();
   void end_segment(Clock::time_point now);
   void confirmed();
-  void open_batch(Clock::time_point now);
+  void open_batch(const spool::BlockPtr& block, Clock::time_point now);
+  void start_copy(RouteTable& table, bool settles, Clock::time_point now);
+  [[nodiscard]] std::optional<Wait> wait_for_room(Clock::time_point now);
+  [[nodiscard]] Wait send_kept_back(Clock::time_point now);
+  void finish_copy(Clock::time_point now);
+  void copy_finished(Clock::time_point now);
+  void copy_next(Clock::time_point now);
+  void settle(Clock::time_point now);
+  void start_commit(Clock::time_point now);
   void stand_on(const spool::BlockPtr& block);
-  [[nodiscard]] bool fill_buffer(Clock::time_point now);
-  void encode_row(const spool::EventView& event);
+  [[nodiscard]] bool take_events(Clock::time_point now);
+  void take_event(const spool::EventView& event);
+  void count_row(const spool::EventView& event, std::size_t bytes);
   void row_unencodable(const spool::EventView& event, Failure reason);
   [[nodiscard]] bool pass_refused(const spool::EventView& event);
   void note_chunk(std::size_t chunk_bytes, Clock::time_point now);
@@ -148,6 +170,7 @@ class Lane final {
   void committed(Clock::time_point now);
   void fail(const Failure& failure, Clock::time_point now);
   void row_refused(const Failure& failure, Clock::time_point now);
+  [[nodiscard]] bool in_rows() const;
   [[nodiscard]] bool goes_again(std::uint64_t index) const;
   void hold(const Failure& failure, Clock::time_point now);
   void leave_until(Clock::time_point retry_at, LaneState state);
@@ -157,14 +180,13 @@ class Lane final {
   [[nodiscard]] std::uint64_t rows_limit() const;
 
   const LaneOptions options_;
-  const Route route_;
   spool::SpoolReader& reader_;
   Database& database_;
   Breaker& breaker_;
   LaneReporter& reporter_;
   Backoff retry_backoff_;
   Backoff hold_backoff_;
-  std::optional<CopyEncoder> encoder_;  // of the table as the catalog had it at the last connect
+  RouteTables tables_;
 
   Phase phase_ = Phase::disconnected;
   std::optional<LaneState> state_;  // as last reported
@@ -188,7 +210,6 @@ class Lane final {
   bool isolating_ = false;  // the connection was dropped for a refused row alone
   spool::BlockCursor cursor_;
   Batch batch_;
-  CopyBuffer buffer_;                        // encoded rows that were not handed over yet
   std::chrono::microseconds commit_cost_{};  // of W3, smoothed
 };
 

@@ -1,11 +1,13 @@
 #include "sink/postgres_database.hpp"
 
-#include <algorithm>
-#include <array>
 #include <charconv>
 #include <cstdlib>
 #include <string_view>
 #include <utility>
+#include <variant>
+
+#include "sink/catalog_query.hpp"
+#include "sink/sql_text.hpp"
 
 namespace sluice::sink {
 namespace {
@@ -33,68 +35,7 @@ constexpr std::string_view kCopySettings =
     "set_config('tcp_keepalives_count','3',true),"
     "set_config('tcp_user_timeout','15000',true)";
 constexpr std::string_view kBegin = "BEGIN ISOLATION LEVEL READ COMMITTED;";
-
-std::string quoted_identifier(std::string_view name) {
-  std::string quoted = "\"";
-  for (const char c : name) {
-    if (c == '"') quoted += '"';
-    quoted += c;
-  }
-  return quoted + '"';
-}
-
-// Right with standard_conforming_strings on and off.
-std::string quoted_literal(std::string_view text) {
-  std::string quoted = text.find('\\') == std::string_view::npos ? "'" : " E'";
-  for (const char c : text) {
-    if (c == '\'' || c == '\\') quoted += c;
-    quoted += c;
-  }
-  return quoted + '\'';
-}
-
-std::string quoted_table(std::string_view table) {
-  const std::size_t dot = table.find('.');
-  if (dot == std::string_view::npos) return quoted_identifier(table);
-  return quoted_identifier(table.substr(0, dot)) + '.' + quoted_identifier(table.substr(dot + 1));
-}
-
-std::string quoted_columns(std::span<const std::string> columns) {
-  std::string list;
-  for (const std::string& column : columns) {
-    if (!list.empty()) list += ',';
-    list += quoted_identifier(column);
-  }
-  return list;
-}
-
-std::string concat(std::initializer_list<std::string_view> parts) {
-  std::string whole;
-  for (const std::string_view part : parts) whole += part;
-  return whole;
-}
-
-// Names are those of pg_catalog.
-std::optional<ColumnType> encoder_of(std::string_view type) {
-  constexpr auto kTypes = std::to_array<std::pair<std::string_view, ColumnType>>({
-      {"uuid", ColumnType::uuid},
-      {"text", ColumnType::text},
-      {"varchar", ColumnType::text},
-      {"bpchar", ColumnType::text},
-      {"timestamptz", ColumnType::timestamptz},
-      {"jsonb", ColumnType::jsonb},
-      {"int2", ColumnType::int2},
-      {"int4", ColumnType::int4},
-      {"int8", ColumnType::int8},
-      {"float4", ColumnType::float4},
-      {"float8", ColumnType::float8},
-      {"numeric", ColumnType::numeric},
-      {"bool", ColumnType::boolean},
-  });
-  const auto* found = std::find_if(kTypes.begin(), kTypes.end(),
-                                   [&](const auto& entry) { return entry.first == type; });
-  return found == kTypes.end() ? std::nullopt : std::optional(found->second);
-}
+constexpr std::string_view kSettle = "SET CONSTRAINTS ALL IMMEDIATE";
 
 std::optional<std::uint64_t> parse_count(std::string_view text) {
   std::uint64_t value = 0;
@@ -102,10 +43,6 @@ std::optional<std::uint64_t> parse_count(std::string_view text) {
   const auto [stop, error] = std::from_chars(text.data(), end, value);
   if (text.empty() || stop != end || error != std::errc()) return std::nullopt;
   return value;
-}
-
-bool is_true(const std::optional<std::string>& value) {
-  return value == "t";
 }
 
 Failure unexpected(std::string_view step) {
@@ -116,7 +53,6 @@ Failure unexpected(std::string_view step) {
 
 PostgresDatabase::PostgresDatabase(PostgresOptions options)
     : options_(std::move(options)),
-      table_(quoted_table(options_.table)),
       watermark_(quoted_identifier(options_.schema) + ".\"watermark\""),
       session_(options_.dsn) {}
 
@@ -133,35 +69,9 @@ void PostgresDatabase::start_connect() {
   session_.start_connect();
 }
 
-void PostgresDatabase::start_describe() {
-  columns_.clear();
-  const std::string table = quoted_literal(table_);
-  const std::string watermark = quoted_literal(watermark_);
-  start(Step::describe,
-        concat({"SELECT current_user,"
-                " has_any_column_privilege(to_regclass(",
-                table,
-                "),'INSERT'),"
-                " has_table_privilege(to_regclass(",
-                watermark,
-                "),'SELECT')"
-                " AND has_table_privilege(to_regclass(",
-                watermark,
-                "),'INSERT')"
-                " AND has_table_privilege(to_regclass(",
-                watermark,
-                "),'UPDATE');"
-                "SELECT a.attname, format_type(a.atttypid, a.atttypmod),"
-                " CASE WHEN b.typnamespace = 'pg_catalog'::regnamespace THEN b.typname END"
-                " FROM pg_catalog.pg_attribute a"
-                " JOIN pg_catalog.pg_type t ON t.oid = a.atttypid"
-                // A domain is received as the type below it.
-                " JOIN pg_catalog.pg_type b"
-                " ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END"
-                " WHERE a.attrelid = to_regclass(",
-                table,
-                ") AND a.attnum > 0"
-                " AND NOT a.attisdropped ORDER BY a.attnum"}));
+void PostgresDatabase::start_describe(std::span<const std::string> tables) {
+  tables_described_ = tables.size();
+  start(Step::describe, catalog_query(tables, watermark_));
 }
 
 void PostgresDatabase::start_resolve(const spool::Uuid& segment, IfMissing if_missing) {
@@ -176,11 +86,16 @@ void PostgresDatabase::start_resolve(const spool::Uuid& segment, IfMissing if_mi
                                " WHERE segment_id = ", id, " FOR UPDATE;COMMIT"}));
 }
 
-void PostgresDatabase::start_copy(std::span<const std::string> columns) {
+void PostgresDatabase::start_copy(const CopyTarget& target, const CopyPlace& place) {
+  opens_ = place.opens;
+  settles_ = place.settles;
   // What stands behind the COPY is run by the server after the data: step W2.
   start(Step::copy,
-        concat({kBegin, kSettings, kCopySettings, ";COPY ", table_, " (", quoted_columns(columns),
-                ") FROM STDIN (FORMAT binary);SET CONSTRAINTS ALL IMMEDIATE"}));
+        concat({place.opens ? concat({kBegin, kSettings, kCopySettings, ";"}) : std::string(),
+                "COPY ", TableName::parse(target.table).quoted(), " (",
+                quoted_identifiers(target.columns), ") FROM STDIN (FORMAT ",
+                target.format == CopyFormat::binary ? "binary)" : "text)",
+                place.settles ? concat({";", kSettle}) : std::string()}));
 }
 
 void PostgresDatabase::send_rows(std::span<const std::byte> bytes) {
@@ -199,6 +114,12 @@ void PostgresDatabase::start_finish_copy() {
   step_ = Step::finish_copy;
   failure_ = {};
   session_.start_end_copy();
+}
+
+void PostgresDatabase::start_settle(bool opens) {
+  opens_ = opens;
+  start(Step::settle,
+        opens ? concat({kBegin, kSettings, kCopySettings, ";", kSettle}) : std::string(kSettle));
 }
 
 void PostgresDatabase::start_commit(const spool::Uuid& segment, std::uint64_t from,
@@ -259,6 +180,8 @@ Progress PostgresDatabase::step_done() {
       return opened();
     case Step::finish_copy:
       return copied();
+    case Step::settle:
+      return settled();
     case Step::commit:
       return committed();
     case Step::confirm:
@@ -297,30 +220,9 @@ Progress PostgresDatabase::refuse(Failure failure) {
 }
 
 Progress PostgresDatabase::described() {
-  const auto& statements = session_.statements();
-  if (statements.size() != 2 || statements[0].rows.size() != 1) {
-    return refuse(unexpected("the look at the catalog"));
-  }
-  const auto& rights = statements[0].rows[0];
-  const std::string role = rights[0].value_or("");
-  if (!rights[1]) {
-    return refuse({"42P01", concat({"table ", table_, " does not exist", kSchemaHint}), ""});
-  }
-  if (!rights[2]) {
-    return refuse({"42P01", concat({"table ", watermark_, " does not exist", kSchemaHint}), ""});
-  }
-  if (!is_true(rights[1])) {
-    return refuse({"42501", concat({"role \"", role, "\" may not INSERT into ", table_}), ""});
-  }
-  if (!is_true(rights[2])) {
-    return refuse({"42501",
-                   concat({"role \"", role, "\" may not SELECT, INSERT and UPDATE ", watermark_}),
-                   ""});
-  }
-  for (const auto& row : statements[1].rows) {
-    columns_.push_back(
-        {row[0].value_or(""), row[1].value_or(""), row[2] ? encoder_of(*row[2]) : std::nullopt});
-  }
+  auto read = read_catalog(session_.statements(), tables_described_, watermark_);
+  if (auto* failure = std::get_if<Failure>(&read)) return refuse(std::move(*failure));
+  catalog_ = std::move(std::get<Catalog>(read));
   return Progress::done;
 }
 
@@ -347,15 +249,22 @@ Progress PostgresDatabase::opened() {
 
 Progress PostgresDatabase::copied() {
   constexpr std::string_view kTag = "COPY ";
-  // COPY, SET CONSTRAINTS.
+  // COPY, perhaps SET CONSTRAINTS.
   const auto& statements = session_.statements();
-  if (statements.size() != 2 || !statements[0].tag.starts_with(kTag)) {
+  if (statements.size() != (settles_ ? 2 : 1) || !statements[0].tag.starts_with(kTag)) {
     return refuse(unexpected("COPY"));
   }
   const auto rows = parse_count(std::string_view(statements[0].tag).substr(kTag.size()));
   if (!rows) return refuse(unexpected("COPY"));
   rows_copied_ = *rows;
   return Progress::done;
+}
+
+Progress PostgresDatabase::settled() {
+  // Perhaps BEGIN and the settings, SET CONSTRAINTS.
+  const std::size_t expected = opens_ ? 3 : 1;
+  return session_.statements().size() == expected ? Progress::done
+                                                  : refuse(unexpected("SET CONSTRAINTS"));
 }
 
 // Whether the string of statements ended with a COMMIT that counts.

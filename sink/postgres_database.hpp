@@ -16,17 +16,12 @@ namespace sluice::sink {
 struct PostgresOptions {
   std::string dsn{};              // a connection string or URI as libpq has them
   std::string schema = "sluice";  // where the table `watermark` is
-  std::string table = "events";   // "table" or "schema.table"; without a schema by search_path
   std::string instance{};         // written into watermark rows, for people
 };
 
-// Beyond what Database promises:
-//
-// - start_describe() fails with 42P01 if the table or the watermark table is missing, and with
-//   42501 if the role may not do what the protocol needs.
-// - start_resolve() too is done only with the tag COMMIT and no warning: as it locks the
-//   watermark's row, and so writes, a standby that Postgres waits for then has all earlier commits
-//   as well.
+// Beyond what Database promises: start_resolve() too is done only with the tag COMMIT and no
+// warning. As it locks the watermark's row, and so writes, a standby that Postgres waits for then
+// has all earlier commits as well.
 //
 // Thread: the sink's.
 class PostgresDatabase final : public Database {
@@ -34,18 +29,19 @@ class PostgresDatabase final : public Database {
   explicit PostgresDatabase(PostgresOptions options);
 
   void start_connect() override;
-  void start_describe() override;
-  [[nodiscard]] const std::vector<CatalogColumn>& columns() const override { return columns_; }
+  void start_describe(std::span<const std::string> tables) override;
+  [[nodiscard]] const Catalog& catalog() const override { return catalog_; }
   void start_resolve(const spool::Uuid& segment, IfMissing if_missing) override;
   [[nodiscard]] std::optional<std::uint64_t> resolved_upto() const override {
     return resolved_upto_;
   }
-  void start_copy(std::span<const std::string> columns) override;
+  void start_copy(const CopyTarget& target, const CopyPlace& place) override;
   void send_rows(std::span<const std::byte> bytes) override;
   [[nodiscard]] bool ready_for_rows() override;
   [[nodiscard]] bool interrupted() const override;
   void start_finish_copy() override;
   [[nodiscard]] std::uint64_t rows_copied() const override { return rows_copied_; }
+  void start_settle(bool opens) override;
   void start_commit(const spool::Uuid& segment, std::uint64_t from, std::uint64_t upto,
                     std::uint64_t rows) override;
   void start_confirm(const spool::Position& upto) override;
@@ -69,6 +65,7 @@ class PostgresDatabase final : public Database {
     resolve,
     copy,         // W1
     finish_copy,  // W2
+    settle,       // likewise
     commit,       // W3
     confirm,
     check,
@@ -82,17 +79,20 @@ class PostgresDatabase final : public Database {
   [[nodiscard]] Progress resolved();
   [[nodiscard]] Progress opened();
   [[nodiscard]] Progress copied();
+  [[nodiscard]] Progress settled();
   [[nodiscard]] Progress committed();
   [[nodiscard]] Progress confirmed();
   [[nodiscard]] Progress checked();
   [[nodiscard]] Progress ended_by_commit(std::size_t statements);
 
   const PostgresOptions options_;
-  const std::string table_;      // quoted
   const std::string watermark_;  // quoted
   PostgresSession session_;
   Step step_ = Step::none;
-  std::vector<CatalogColumn> columns_;
+  std::size_t tables_described_ = 0;
+  Catalog catalog_;
+  bool opens_ = false;    // the step under way, a transaction
+  bool settles_ = false;  // the COPY under way
   std::optional<std::uint64_t> resolved_upto_;
   std::vector<spool::Position> watermarks_;
   std::uint64_t rows_copied_ = 0;

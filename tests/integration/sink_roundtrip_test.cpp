@@ -16,6 +16,7 @@
 
 #include "sink/copy_encoder.hpp"
 #include "sink/postgres_database.hpp"
+#include "sink/route_tables.hpp"
 #include "sink/sqlstate.hpp"
 #include "tests/support/record_builder.hpp"
 
@@ -111,11 +112,17 @@ class Place {
         " type varchar(200) NOT NULL, source text, session_id text, parent_id uuid, data jsonb,"
         " extra jsonb, received_at timestamptz NOT NULL, producer_uid bigint, dedupe_key text)");
   }
-  [[nodiscard]] PostgresOptions options(const std::string& table = "events") const {
-    return {.dsn = test_dsn(),
-            .schema = schema_,
-            .table = schema_ + '.' + table,
-            .instance = "it's a \\ \"test\""};
+  [[nodiscard]] PostgresOptions options() const {
+    return {.dsn = test_dsn(), .schema = schema_, .instance = "it's a \\ \"test\""};
+  }
+  // A table of ours, as a route names it.
+  [[nodiscard]] std::string table(const std::string& name = "events") const {
+    return schema_ + '.' + name;
+  }
+  [[nodiscard]] Route agent_log() const {
+    Route route = agent_log_route();
+    route.table = table();
+    return route;
   }
   [[nodiscard]] const std::string& schema() const { return schema_; }
 
@@ -147,9 +154,9 @@ std::vector<std::string> names_of(const Route& route) {
 }
 
 CopyEncoder encoder_for(PostgresDatabase& database, const Route& route) {
-  database.start_describe();
+  database.start_describe(std::span(&route.table, 1));
   succeed(database);
-  const auto bound = bind_columns(route, database.columns());
+  const auto bound = bind_columns(route, database.catalog().tables.at(0).columns);
   if (const auto* failure = std::get_if<Failure>(&bound)) FAIL(failure->message);
   return {route.columns, std::get<std::vector<ColumnType>>(bound)};
 }
@@ -168,7 +175,7 @@ void send(PostgresDatabase& database, const CopyBuffer& buffer) {
 // W1, the records, W2. Returns how the COPY ended.
 Progress copy(PostgresDatabase& database, const Route& route, const CopyEncoder& encoder,
               const std::vector<RecordBuilder>& records) {
-  database.start_copy(names_of(route));
+  database.start_copy({route.table, names_of(route)}, {});
   succeed(database);
   CopyBuffer buffer;
   encoder.append_header(buffer);
@@ -193,9 +200,9 @@ RecordBuilder event(std::string_view type = "\"t\"") {
 std::string stored(Place& place, const std::string& type, ValueKind kind, std::string_view raw,
                    unsigned flags = 0) {
   place.observer.run("DROP TABLE IF EXISTS one; CREATE TABLE one (v " + type + ")");
-  PostgresDatabase database(place.options("one"));
+  PostgresDatabase database(place.options());
   connect(database);
-  const Route route{.table = "one", .columns = {{"v", Source::data}}};
+  const Route route{.table = place.table("one"), .columns = {{"v", Source::data}}};
   const CopyEncoder encoder = encoder_for(database, route);
   const Uuid segment = Uuid::random();
   REQUIRE(resolve(database, segment) == 0);
@@ -214,7 +221,7 @@ TEST_CASE("postgres: an event's columns arrive as they were sent") {
   place.make_agent_log();
   PostgresDatabase database(place.options());
   connect(database);
-  const Route route = agent_log_route();
+  const Route route = place.agent_log();
   const CopyEncoder encoder = encoder_for(database, route);
   const Uuid segment = Uuid::random();
   REQUIRE(resolve(database, segment) == 0);
@@ -325,7 +332,7 @@ TEST_CASE("postgres: a move from where the watermark is not commits nothing") {
   place.make_agent_log();
   PostgresDatabase database(place.options());
   connect(database);
-  const Route route = agent_log_route();
+  const Route route = place.agent_log();
   const CopyEncoder encoder = encoder_for(database, route);
   const Uuid segment = Uuid::random();
   REQUIRE(resolve(database, segment) == 0);
@@ -346,9 +353,9 @@ TEST_CASE("postgres: a refused row interrupts the COPY, and its reason quotes no
   place.observer.run("ALTER TABLE events ADD CONSTRAINT no_secrets CHECK (type <> 'secret')");
   PostgresDatabase database(place.options());
   connect(database);
-  const Route route = agent_log_route();
+  const Route route = place.agent_log();
   const CopyEncoder encoder = encoder_for(database, route);
-  database.start_copy(names_of(route));
+  database.start_copy({route.table, names_of(route)}, {});
   succeed(database);
   CopyBuffer buffer;
   encoder.append_header(buffer);
@@ -373,7 +380,7 @@ TEST_CASE("postgres: a row that is refused early in a large batch fails the batc
   place.make_agent_log();
   PostgresDatabase database(place.options());
   connect(database);
-  const Route route = agent_log_route();
+  const Route route = place.agent_log();
   const CopyEncoder encoder = encoder_for(database, route);
   std::vector<RecordBuilder> records(20'000, event());  // of one id
   REQUIRE(copy(database, route, encoder, records) == Progress::failed);
@@ -389,7 +396,7 @@ TEST_CASE("postgres: a refused value's column is named") {
   place.make_agent_log();
   PostgresDatabase database(place.options());
   connect(database);
-  const Route route = agent_log_route();
+  const Route route = place.agent_log();
   const CopyEncoder encoder = encoder_for(database, route);
   const auto bad = event().field(Field::data, ValueKind::string, R"("\u0000")");
   REQUIRE(copy(database, route, encoder, {bad}) == Progress::failed);
@@ -412,7 +419,7 @@ TEST_CASE("postgres: words of the server that may quote a row do not reach the f
       "CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION refuse()");
   PostgresDatabase database(place.options());
   connect(database);
-  const Route route = agent_log_route();
+  const Route route = place.agent_log();
   const CopyEncoder encoder = encoder_for(database, route);
   REQUIRE(copy(database, route, encoder, {event("\"hush-hush\"")}) == Progress::failed);
   CHECK(database.failure().sqlstate == "P0001");
@@ -430,11 +437,11 @@ TEST_CASE("postgres: notices during a COPY are no interruption") {
       "CREATE TABLE seen (n int)");
   PostgresDatabase database(place.options());
   connect(database);
-  const Route route = agent_log_route();
+  const Route route = place.agent_log();
   const CopyEncoder encoder = encoder_for(database, route);
   const Uuid segment = Uuid::random();
   REQUIRE(resolve(database, segment) == 0);
-  database.start_copy(names_of(route));
+  database.start_copy({route.table, names_of(route)}, {});
   succeed(database);
   CopyBuffer buffer;
   encoder.append_header(buffer);
@@ -461,7 +468,7 @@ TEST_CASE(
   place.make_agent_log();
   PostgresDatabase database(place.options());
   connect(database);
-  database.start_copy(names_of(agent_log_route()));
+  database.start_copy({place.table(), names_of(agent_log_route())}, {});
   succeed(database);
   CopyBuffer buffer;
   CopyEncoder({}, {}).append_header(buffer);
@@ -503,7 +510,7 @@ TEST_CASE("postgres: deferred constraints are checked before the commit") {
       "DEFERRED");
   PostgresDatabase database(place.options());
   connect(database);
-  const Route route = agent_log_route();
+  const Route route = place.agent_log();
   const CopyEncoder encoder = encoder_for(database, route);
   const auto twin = [] { return event().string(Field::dedupe_key, "\"same\""); };
   REQUIRE(copy(database, route, encoder, {twin(), twin()}) == Progress::failed);
@@ -517,7 +524,7 @@ TEST_CASE("postgres: a backend killed in the commit leaves the outcome unknown")
   place.make_agent_log();
   PostgresDatabase database(place.options());
   connect(database);
-  const Route route = agent_log_route();
+  const Route route = place.agent_log();
   const CopyEncoder encoder = encoder_for(database, route);
   const Uuid segment = Uuid::random();
   REQUIRE(resolve(database, segment) == 0);
@@ -546,7 +553,7 @@ TEST_CASE("postgres: a commit that no standby has confirmed is no success") {
   place.make_agent_log();
   PostgresDatabase database(place.options());
   connect(database);
-  const Route route = agent_log_route();
+  const Route route = place.agent_log();
   const CopyEncoder encoder = encoder_for(database, route);
   const Uuid segment = Uuid::random();
   REQUIRE(resolve(database, segment) == 0);
@@ -659,16 +666,26 @@ TEST_CASE("postgres: what is missing in the database is named, and held on") {
   Place place;
   PostgresDatabase database(place.options());
   connect(database);
+  const std::vector<std::string> tables = {place.table()};
   const auto describe_fails = [&](PostgresDatabase& with, const char* sqlstate,
                                   const std::string& words) {
-    with.start_describe();
+    with.start_describe(tables);
     REQUIRE(drive(with) == Progress::failed);
     CHECK(with.failure().sqlstate == sqlstate);
     CHECK_THAT(with.failure().message, Catch::Matchers::Contains(words));
     CHECK(action_for(with.failure()) == Action::hold);
     CHECK(with.connected());
   };
-  describe_fails(database, "42P01", "run: sluice schema apply");
+  const auto does_not_fit = [&](PostgresDatabase& with, const char* sqlstate,
+                                const std::string& words) {
+    with.start_describe(tables);
+    succeed(with);
+    const auto failure = RouteTables({place.agent_log()}).bind(with.catalog());
+    REQUIRE(failure);
+    CHECK(failure->sqlstate == sqlstate);
+    CHECK_THAT(failure->message, Catch::Matchers::Contains(words));
+  };
+  does_not_fit(database, "42P01", "run: sluice schema apply");
   place.make_agent_log();
   place.observer.run("ALTER TABLE watermark RENAME TO hidden");
   describe_fails(database, "42P01", "\"watermark\" does not exist");
@@ -686,14 +703,17 @@ TEST_CASE("postgres: what is missing in the database is named, and held on") {
   {
     PostgresDatabase limited(options);
     connect(limited);
-    describe_fails(limited, "42501", "role \"" + role + "\" may not INSERT into");
-    place.observer.run("GRANT INSERT ON events TO " + role);
     describe_fails(limited, "42501", "\"watermark\"");
     place.observer.run("GRANT SELECT, INSERT, UPDATE ON watermark TO " + role);
-    limited.start_describe();
+    does_not_fit(limited, "42501", "role \"" + role + "\" may not INSERT into");
+    place.observer.run("GRANT INSERT ON events TO " + role);
+    limited.start_describe(tables);
     succeed(limited);
-    CHECK(limited.columns().size() == 11);
-    CHECK(limited.columns()[2].type == "character varying(200)");
+    const CatalogTable& events = limited.catalog().tables.at(0);
+    CHECK(events.may_insert);
+    CHECK_FALSE(events.may_select);
+    CHECK(events.columns.size() == 11);
+    CHECK(events.columns[2].type == "character varying(200)");
   }
   place.observer.run("DROP OWNED BY " + role + "; DROP ROLE " + role);
 }
@@ -725,11 +745,11 @@ TEST_CASE("postgres: a large batch goes out while the caller waits for room") {
   place.make_agent_log();
   PostgresDatabase database(place.options());
   connect(database);
-  const Route route = agent_log_route();
+  const Route route = place.agent_log();
   const CopyEncoder encoder = encoder_for(database, route);
   const Uuid segment = Uuid::random();
   REQUIRE(resolve(database, segment) == 0);
-  database.start_copy(names_of(route));
+  database.start_copy({route.table, names_of(route)}, {});
   succeed(database);
   CopyBuffer buffer;
   encoder.append_header(buffer);
@@ -751,6 +771,109 @@ TEST_CASE("postgres: a large batch goes out while the caller waits for room") {
   succeed(database);
   CHECK(place.observer.value("SELECT count(*) FROM events WHERE length(data #>> '{}') = 4000") ==
         std::to_string(kRows));
+}
+
+TEST_CASE("postgres: the catalog tells what routes need to know of their tables") {
+  Place place;
+  const std::string role = place.schema() + "_reader";
+  place.observer.run(
+      "CREATE DOMAIN share AS numeric(3,2) CHECK (VALUE <= 1); CREATE TYPE mood AS ENUM ('ok');"
+      "CREATE TABLE parents (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text UNIQUE);"
+      "CREATE TABLE \"select \"\"x\"\"\" (id int REFERENCES parents, part int NOT NULL DEFAULT 7,"
+      " tags text[], how mood, much share, twice int GENERATED ALWAYS AS (part * 2) STORED,"
+      " PRIMARY KEY (part, id)) PARTITION BY RANGE (part);"
+      "CREATE UNIQUE INDEX some_of ON \"select \"\"x\"\"\" (part, tags) WHERE how = 'ok';"
+      "CREATE UNIQUE INDEX of_expressions ON parents (lower(name));"
+      "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+      "CREATE TRIGGER skips BEFORE INSERT ON parents FOR EACH ROW EXECUTE FUNCTION skip();"
+      "ALTER TABLE parents ENABLE ROW LEVEL SECURITY");
+  PostgresDatabase database(place.options());
+  connect(database);
+  const std::vector<std::string> names = {place.schema() + ".select \"x\"", place.table("nothing"),
+                                          place.schema() + ".\"parents\"", "no.such"};
+  database.start_describe(names);
+  succeed(database);
+  const Catalog& catalog = database.catalog();
+  CHECK(catalog.may_make_temporary);
+  REQUIRE(catalog.tables.size() == 4);
+  CHECK_FALSE(catalog.tables[1].exists);
+  CHECK_FALSE(catalog.tables[3].exists);
+
+  const CatalogTable& table = catalog.tables[0];
+  CHECK(table.exists);
+  CHECK(table.refers_to == std::vector{catalog.tables[2].oid});
+  CHECK(table.skipping_triggers.empty());
+  REQUIRE(table.columns.size() == 6);
+  CHECK(table.columns[0].encoder == ColumnType::int4);
+  CHECK(table.columns[0].not_null);
+  CHECK(table.columns[1].has_default);
+  CHECK(table.columns[2].is_array);
+  CHECK(table.columns[2].element_type == "text");
+  CHECK_FALSE(table.columns[2].encoder);
+  CHECK(table.columns[3].base_kind == 'e');
+  CHECK(table.columns[3].base_type.empty());
+  CHECK(table.columns[4].encoder == ColumnType::numeric);
+  CHECK(table.columns[5].is_generated);
+  CHECK_FALSE(table.columns[5].has_default);
+  REQUIRE(table.unique_keys.size() == 2);
+  CHECK(table.unique_keys[0].is_primary);
+  CHECK(table.unique_keys[0].columns == std::vector<std::string>{"part", "id"});
+  CHECK(table.unique_keys[1].columns == std::vector<std::string>{"part", "tags"});
+  CHECK_THAT(table.unique_keys[1].predicate, Catch::Matchers::Contains("how = 'ok'"));
+
+  const CatalogTable& parents = catalog.tables[2];
+  CHECK(parents.skipping_triggers == "skips");
+  CHECK(parents.columns[0].is_always_identity);
+  CHECK(parents.unique_keys.size() == 2);
+  CHECK(parents.may_select);
+}
+
+TEST_CASE("postgres: a batch of several tables is one transaction, in the order of references") {
+  Place place;
+  place.observer.run(
+      "CREATE TABLE parents (v bigint PRIMARY KEY);"
+      "CREATE TABLE children (v bigint REFERENCES parents DEFERRABLE INITIALLY DEFERRED)");
+  PostgresDatabase database(place.options());
+  connect(database);
+  const Route parents{.table = place.table("parents"), .columns = {{"v", Source::data}}};
+  const Route children{.table = place.table("children"), .columns = {{"v", Source::data}}};
+  const CopyEncoder encoder = encoder_for(database, parents);
+  const Uuid segment = Uuid::random();
+  REQUIRE(resolve(database, segment) == 0);
+  const auto send_value = [&](const Route& route, const std::string& value, CopyPlace target) {
+    database.start_copy({route.table, names_of(route)}, target);
+    succeed(database);
+    const SingleRecord record(event().field(Field::data, ValueKind::number, value));
+    CopyBuffer buffer;
+    encoder.append_header(buffer);
+    REQUIRE_FALSE(encoder.append_row(record.view(), {}, buffer));
+    encoder.append_trailer(buffer);
+    send(database, buffer);
+    database.start_finish_copy();
+    succeed(database);
+    CHECK(database.rows_copied() == 1);
+  };
+  send_value(children, "1", {true, false});
+  send_value(parents, "1", {false, false});
+  database.start_settle(false);
+  succeed(database);
+  database.start_commit(segment, 0, 2, 2);
+  succeed(database);
+  CHECK(place.observer.value("SELECT count(*) FROM children JOIN parents USING (v)") == "1");
+
+  send_value(children, "2", {true, false});
+  database.start_settle(false);
+  REQUIRE(drive(database) == Progress::failed);
+  CHECK(database.failure().sqlstate == "23503");
+  CHECK(database.connected());
+
+  PostgresDatabase another(place.options());
+  connect(another);
+  another.start_settle(true);
+  succeed(another);
+  another.start_commit(segment, 2, 3, 0);
+  succeed(another);
+  CHECK(resolve(another, segment) == 3);
 }
 
 }  // namespace sluice::sink

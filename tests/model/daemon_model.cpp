@@ -38,7 +38,7 @@ DaemonModel::LaneModel::LaneModel(const sink::LaneOptions& options, spool::Spool
                                   sink::LaneReporter& reporter)
     : reader(spool, world.book),
       database(world.server),
-      lane(options, route(), reader, database, breaker, reporter) {}
+      lane(options, {route()}, reader, database, breaker, reporter) {}
 
 DaemonModel::DaemonModel(const DaemonModelOptions& options, tests::FakeDisk& disk, World& world,
                          const spool::SpoolTime& now)

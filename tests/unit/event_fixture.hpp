@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -28,19 +29,35 @@ inline std::uint64_t number_of(const spool::Uuid& id) {
   return number;
 }
 
-inline void append_event(spool::Chunk& chunk, std::uint64_t number) {
+// Without a type the event has none.
+inline void append_event(spool::Chunk& chunk, std::uint64_t number, const std::string& type = "") {
   spool::RecordHeader header{};
   header.id = numbered_id(number);
   header.received_us = static_cast<std::int64_t>(number);
   header.occurred_us = header.received_us;
-  chunk.append(header, {}, "{\"n\":" + std::to_string(number) + "}", {});
+  std::string line = "{\"n\":" + std::to_string(number);
+  std::vector<spool::FieldSpan> fields;
+  if (!type.empty()) {
+    line += ",\"type\":";
+    spool::FieldSpan span{};
+    span.begin = static_cast<std::uint32_t>(line.size()) & 0xffffff;
+    span.length = static_cast<std::uint32_t>(type.size() + 2) & 0xffffff;
+    span.field = static_cast<std::uint8_t>(spool::Field::type);
+    span.kind = static_cast<std::uint8_t>(spool::ValueKind::string);
+    fields.push_back(span);
+    line += '"' + type + '"';
+  }
+  chunk.append(header, fields, line + "}", {});
 }
 
 // A chunk of the events with the numbers [first, first + count).
 inline spool::Chunk chunk_of(spool::ByteBudget& budget, std::uint64_t first, std::uint64_t count,
-                             std::size_t capacity_bytes = 64) {
+                             std::size_t capacity_bytes = 64,
+                             const std::function<std::string(std::uint64_t)>& type_of = nullptr) {
   spool::Chunk chunk(budget, capacity_bytes);
-  for (std::uint64_t number = first; number < first + count; ++number) append_event(chunk, number);
+  for (std::uint64_t number = first; number < first + count; ++number) {
+    append_event(chunk, number, type_of ? type_of(number) : "");
+  }
   return chunk;
 }
 

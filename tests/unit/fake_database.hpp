@@ -1,4 +1,4 @@
-// A model of the server for tests of the lane and of the whole: a table, watermarks, and a fate for
+// A model of the server for tests of the lane and of the whole: tables, watermarks, and a fate for
 // every step. Made for thousands of histories a second: vectors, and no search that grows with the
 // table.
 #pragma once
@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -18,7 +19,7 @@
 
 namespace sluice::tests {
 
-enum class Step { connect, describe, resolve, copy, rows, finish, commit, confirm, check };
+enum class Step { connect, describe, resolve, copy, rows, finish, settle, commit, confirm, check };
 
 enum class Fate {
   fine,
@@ -63,12 +64,27 @@ class SegmentMap {
   std::vector<Entry> entries_;
 };
 
+// Rows on their way into a table, or in it.
+struct FakeRows {
+  std::vector<std::uint64_t> numbers;  // the events', in the order of commits
+  std::vector<std::uint8_t> tables;    // one for each: the place in FakeServer::table_names
+
+  void add(std::uint64_t number, std::uint8_t table) {
+    numbers.push_back(number);
+    tables.push_back(table);
+  }
+  void clear() {
+    numbers.clear();
+    tables.clear();
+  }
+};
+
 // What the sessions of all lanes share. A test may change what it likes between two turns.
 struct FakeServer {
   struct Zombie {
     std::uint64_t from;
     std::uint64_t upto;
-    std::vector<std::uint64_t> numbers;
+    FakeRows rows;
   };
   // One transaction that changed something, so that it can be taken back.
   struct Change {
@@ -77,11 +93,19 @@ struct FakeServer {
     std::size_t rows_before;                        // of the table
   };
 
-  std::vector<std::uint64_t> table;  // the events' numbers, in the order of commits
+  std::vector<std::uint64_t> table;  // the numbers of all tables' rows, in the order of commits
+  std::vector<std::uint8_t> tables;  // one for each: the place in table_names
+  std::vector<std::string> table_names;
   SegmentMap<std::uint64_t> watermarks;
   SegmentMap<Zombie> zombies;     // hold their watermark's lock
   SegmentMap<Zombie> on_the_way;  // hold nothing yet
   std::vector<sink::CatalogColumn> columns = {{"id", "uuid", sink::ColumnType::uuid}};
+  // Tables whose catalog is not just these columns, by name. Without an oid it gets one.
+  std::map<std::string, sink::CatalogTable> catalog;
+  // Of a row that refers to another one, in its table's statement: whether that one is missing
+  // among these, which are all that its transaction sees.
+  std::function<bool(const std::string& table, std::uint64_t number, const FakeRows& others)>
+      lacks_parent;
 
   std::function<Fate(Step)> fate = [](Step) { return Fate::fine; };
   std::set<spool::Uuid> locked;  // watermarks that somebody holds the lock of for ever
@@ -91,6 +115,7 @@ struct FakeServer {
   std::vector<std::uint64_t> refused_rows;  // numbers, sorted: the table's constraint refuses them
   bool behind_pooler = false;          // connections live through a failover, transactions do not
   std::vector<Step> steps;             // every step that was started
+  std::vector<std::string> copies;     // the table of every COPY that was started
   std::vector<std::uint64_t> batches;  // rows of each commit that took effect
   std::vector<Change> history;
   std::size_t replicated = 0;    // that many of history are on every standby
@@ -99,13 +124,38 @@ struct FakeServer {
   // W3 of a session that nobody listens to any more.
   void run(const spool::Uuid& segment, const Zombie& zombie) {
     const std::uint64_t* const upto = watermarks.find(segment);
-    if (upto != nullptr && *upto == zombie.from) commit(segment, zombie.upto, zombie.numbers);
+    if (upto != nullptr && *upto == zombie.from) commit(segment, zombie.upto, zombie.rows);
   }
-  void commit(const spool::Uuid& segment, std::uint64_t upto,
-              const std::vector<std::uint64_t>& numbers) {
+  void commit(const spool::Uuid& segment, std::uint64_t upto, const FakeRows& rows) {
     move_watermark(segment, upto);
-    table.insert(table.end(), numbers.begin(), numbers.end());
-    batches.push_back(numbers.size());
+    table.insert(table.end(), rows.numbers.begin(), rows.numbers.end());
+    tables.insert(tables.end(), rows.tables.begin(), rows.tables.end());
+    batches.push_back(rows.numbers.size());
+  }
+  // The place of a table in table_names.
+  [[nodiscard]] std::uint8_t table_at(const std::string& name) {
+    const auto found = std::find(table_names.begin(), table_names.end(), name);
+    if (found == table_names.end()) {
+      table_names.push_back(name);
+      return static_cast<std::uint8_t>(table_names.size() - 1);
+    }
+    return static_cast<std::uint8_t>(found - table_names.begin());
+  }
+  // The numbers that are in one table.
+  [[nodiscard]] std::vector<std::uint64_t> rows_of(const std::string& name) {
+    const std::uint8_t place = table_at(name);
+    std::vector<std::uint64_t> numbers;
+    for (std::size_t i = 0; i < table.size(); ++i) {
+      if (tables[i] == place) numbers.push_back(table[i]);
+    }
+    return numbers;
+  }
+  [[nodiscard]] sink::CatalogTable describe(const std::string& name) {
+    const auto found = catalog.find(name);
+    sink::CatalogTable described = found == catalog.end() ? sink::CatalogTable{} : found->second;
+    if (described.oid == 0) described.oid = std::uint32_t{table_at(name)} + 1;
+    if (described.columns.empty() && described.exists) described.columns = columns;
+    return described;
   }
   void move_watermark(const spool::Uuid& segment, std::uint64_t upto) {
     const std::uint64_t* const before = watermarks.find(segment);
@@ -120,6 +170,7 @@ struct FakeServer {
     for (; changes > 0 && !history.empty(); --changes) {
       const Change& last = history.back();
       table.resize(last.rows_before);
+      tables.resize(last.rows_before);
       if (last.watermark_before) {
         watermarks[last.segment] = *last.watermark_before;
       } else {
@@ -148,10 +199,11 @@ class FakeDatabase final : public sink::Database {
     start(Step::connect);
     generation_ = server_.generation;
   }
-  void start_describe() override { start(Step::describe); }
-  [[nodiscard]] const std::vector<sink::CatalogColumn>& columns() const override {
-    return server_.columns;
+  void start_describe(std::span<const std::string> tables) override {
+    described_.assign(tables.begin(), tables.end());
+    start(Step::describe);
   }
+  [[nodiscard]] const sink::Catalog& catalog() const override { return catalog_; }
   void start_resolve(const spool::Uuid& segment, sink::IfMissing if_missing) override {
     segment_ = segment;
     if_missing_ = if_missing;
@@ -160,8 +212,11 @@ class FakeDatabase final : public sink::Database {
   [[nodiscard]] std::optional<std::uint64_t> resolved_upto() const override {
     return resolved_upto_;
   }
-  void start_copy(std::span<const std::string>) override {
+  void start_copy(const sink::CopyTarget& target, const sink::CopyPlace& place) override {
     stream_.clear();
+    open(place.opens);
+    copied_ = server_.table_at(std::string(target.table));
+    server_.copies.emplace_back(target.table);
     start(Step::copy);
   }
   void send_rows(std::span<const std::byte> bytes) override {
@@ -198,8 +253,10 @@ class FakeDatabase final : public sink::Database {
     start(Step::finish);
     if (interrupted_) fate_ = rows_fate_;
   }
-  [[nodiscard]] std::uint64_t rows_copied() const override {
-    return staged_.size() - std::min<std::uint64_t>(staged_.size(), server_.rows_swallowed);
+  [[nodiscard]] std::uint64_t rows_copied() const override { return rows_copied_; }
+  void start_settle(bool opens) override {
+    open(opens);
+    start(Step::settle);
   }
   void start_commit(const spool::Uuid& segment, std::uint64_t from, std::uint64_t upto,
                     std::uint64_t rows) override {
@@ -273,7 +330,7 @@ class FakeDatabase final : public sink::Database {
   [[nodiscard]] bool connected() const override { return connected_; }
   [[nodiscard]] sink::IoWait wait() const override { return {3, true, false}; }
   void disconnect() override {
-    connected_ = false;
+    connected_ = in_transaction_ = false;
     ++disconnects;
   }
 
@@ -310,15 +367,23 @@ class FakeDatabase final : public sink::Database {
   bool failed_over() {
     if (!connected_ || generation_ == server_.generation) return false;
     const bool in_transaction = step_ == Step::copy || step_ == Step::rows ||
-                                step_ == Step::finish || step_ == Step::commit;
+                                step_ == Step::finish || step_ == Step::settle ||
+                                step_ == Step::commit;
     if (!server_.behind_pooler || in_transaction) return true;
     generation_ = server_.generation;
     return false;
   }
 
+  // BEGIN forgets what a transaction before left; without it there has to be one.
+  void open(bool opens) {
+    if (opens) staged_.clear();
+    if (!opens && !in_transaction_) broken_protocol_ = true;
+    in_transaction_ = true;
+  }
+
   sink::Progress lose_connection() {
     const bool at_commit = step_ == Step::commit;
-    connected_ = false;
+    connected_ = in_transaction_ = false;
     commit_may_have_left_ = at_commit;
     failure_ = {"", "the connection was lost", ""};
     return sink::Progress::failed;
@@ -331,6 +396,7 @@ class FakeDatabase final : public sink::Database {
   }
 
   sink::Progress take_effect() {
+    if (broken_protocol_) return fail("25P01");
     switch (step_) {
       case Step::connect:
         connected_ = true;
@@ -346,11 +412,19 @@ class FakeDatabase final : public sink::Database {
       case Step::check:
         return check();
       case Step::describe:
+        describe();
+        return sink::Progress::done;
       case Step::copy:
       case Step::rows:
+      case Step::settle:
         return sink::Progress::done;
     }
     return sink::Progress::failed;
+  }
+
+  void describe() {
+    catalog_ = {"role", true, {}};
+    for (const std::string& name : described_) catalog_.tables.push_back(server_.describe(name));
   }
 
   // Only a write that no one waits for in vain has all writes before it on the standbys.
@@ -396,17 +470,30 @@ class FakeDatabase final : public sink::Database {
   }
 
   sink::Progress finish() {
+    const std::size_t before = staged_.numbers.size();
     decode();
-    for (const std::uint64_t number : staged_) {
-      if (server_.refuses(number)) return fail("23514");
+    for (std::size_t i = before; i < staged_.numbers.size(); ++i) {
+      if (server_.refuses(staged_.numbers[i])) return fail("23514");
+      if (lacks_parent(staged_.numbers[i])) return fail("23503");
     }
+    const std::uint64_t rows = staged_.numbers.size() - before;
+    rows_copied_ = rows - std::min(rows, server_.rows_swallowed);
     return sink::Progress::done;
+  }
+
+  bool lacks_parent(std::uint64_t number) {
+    if (!server_.lacks_parent) return false;
+    FakeRows seen{server_.table, server_.tables};
+    seen.numbers.insert(seen.numbers.end(), staged_.numbers.begin(), staged_.numbers.end());
+    seen.tables.insert(seen.tables.end(), staged_.tables.begin(), staged_.tables.end());
+    return server_.lacks_parent(server_.table_names[copied_], number, seen);
   }
 
   sink::Progress commit() {
     const std::uint64_t* const upto = server_.watermarks.find(segment_);
+    if (!std::exchange(in_transaction_, false)) return fail("25P01");
     if (upto == nullptr || *upto != from_) return fail("22012");
-    if (rows_ != staged_.size()) return fail("XX000");
+    if (rows_ > staged_.numbers.size()) return fail("XX000");
     server_.commit(segment_, upto_, staged_);
     commit_may_have_left_ = false;
     return sink::Progress::done;
@@ -430,7 +517,7 @@ class FakeDatabase final : public sink::Database {
   // around them are a bug of the lane: they make no sense to the server.
   void decode() {
     constexpr std::size_t kHeaderBytes = 19;
-    staged_.clear();
+    const std::size_t before = staged_.numbers.size();
     if (stream_.size() < kHeaderBytes + 2 || std::memcmp(stream_.data(), "PGCOPY\n", 7) != 0) {
       return;
     }
@@ -447,12 +534,14 @@ class FakeDatabase final : public sink::Database {
       }
     }
     const bool has_trailer = at + 2 == stream_.size();
-    if (!has_trailer) staged_.clear();
+    if (has_trailer) return;
+    staged_.numbers.resize(before);
+    staged_.tables.resize(before);
   }
   void stage_id(std::size_t at) {
     spool::Uuid id;
     std::memcpy(id.bytes.data(), stream_.data() + at, id.bytes.size());
-    staged_.push_back(number_of(id));
+    staged_.add(number_of(id), copied_);
   }
   [[nodiscard]] std::uint32_t big_endian(std::size_t at, std::size_t bytes) const {
     std::uint32_t value = 0;
@@ -481,7 +570,13 @@ class FakeDatabase final : public sink::Database {
   std::vector<spool::Uuid> asked_;
   std::vector<spool::Position> watermarks_;
   std::vector<std::byte> stream_;
-  std::vector<std::uint64_t> staged_;
+  std::vector<std::string> described_;
+  sink::Catalog catalog_;
+  std::uint8_t copied_ = 0;  // the table of the COPY, as its place in table_names
+  std::uint64_t rows_copied_ = 0;
+  bool in_transaction_ = false;
+  bool broken_protocol_ = false;  // a step that needs a transaction was started without one
+  FakeRows staged_;               // of the transaction
 };
 
 }  // namespace sluice::tests

@@ -99,7 +99,7 @@ inline std::function<Fate(Step)> nth_time(Step step, int n, Fate fate) {
 }
 
 inline constexpr Step kSteps[] = {Step::connect, Step::describe, Step::resolve, Step::copy,
-                                  Step::rows,    Step::finish,   Step::commit};
+                                  Step::rows,    Step::finish,   Step::settle,  Step::commit};
 inline constexpr Fate kFates[] = {Fate::slow,      Fate::refused,    Fate::cut,
                                   Fate::cut_after, Fate::frozen,     Fate::frozen_after,
                                   Fate::late,      Fate::on_the_way, Fate::warned};
@@ -130,7 +130,7 @@ class KeepingReader final : public spool::SpoolReader {
     block->segment = last.id;
     block->first_index = last.end;
     block->count = count;
-    block->chunks.push_back(chunk_of(budget_, first, count));
+    block->chunks.push_back(chunk_of(budget_, first, count, 64, type_of));
     block->chunks.back().retain([&](spool::RecordHeader& header, std::span<spool::FieldSpan>) {
       header.uid = uid;
       return true;
@@ -207,7 +207,9 @@ class KeepingReader final : public spool::SpoolReader {
     return segment->end - segment->released;
   }
 
-  std::uint32_t uid = 0;  // of the events that are appended
+  // Of the events that are appended.
+  std::uint32_t uid = 0;
+  std::function<std::string(std::uint64_t)> type_of;
 
  private:
   [[nodiscard]] Segment* find(const spool::Uuid& id) const {

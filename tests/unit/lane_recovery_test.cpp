@@ -26,7 +26,8 @@ class Bench {
   void restart() {
     lane_ = {};
     database_ = std::make_unique<FakeDatabase>(server);
-    lane_ = std::make_unique<Lane>(options_, kRoute, reader, *database_, breaker_, reporter);
+    lane_ = std::make_unique<Lane>(options_, std::vector{kRoute}, reader, *database_, breaker_,
+                                   reporter);
   }
   // False: the lane waits for nothing but I/O and new events.
   bool turn() {

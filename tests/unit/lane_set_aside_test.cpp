@@ -2,8 +2,7 @@
 #include <catch2/catch.hpp>
 #include <random>
 
-#include "sink/lane.hpp"
-#include "tests/unit/lane_fixture.hpp"
+#include "tests/unit/lane_bench.hpp"
 
 using namespace sluice::sink;
 using namespace sluice::tests;
@@ -15,71 +14,7 @@ namespace {
 
 const Route kRouteWithUid{.table = "events", .columns = {{"id", Source::id}, {"uid", Source::uid}}};
 
-class Bench {
- public:
-  explicit Bench(LaneOptions options = {}, Route route = kRoute)
-      : options_(std::move(options)), route_(std::move(route)) {
-    options_.aside = &aside;
-    restart();
-  }
-  void restart() {
-    aside.restart();
-    lane_ = {};
-    database_ = std::make_unique<FakeDatabase>(server);
-    lane_ = std::make_unique<Lane>(options_, route_, reader, *database_, breaker_, reporter);
-  }
-  // False: the lane waits for nothing but I/O and new events.
-  bool turn() {
-    const Lane::Wait wait = lane_->turn(now);
-    if (wait.until) now = std::max(now, *wait.until);
-    return wait.until.has_value();
-  }
-  void pass(Clock::duration time) {
-    for (const auto end = now + time; now < end;) {
-      if (!turn()) now = end;
-    }
-  }
-  void run(int turns) {
-    for (int i = 0; i < turns; ++i) turn();
-  }
-  [[nodiscard]] bool drain(int turns_max = 100'000) {
-    for (int i = 0; i < turns_max && reader.events_held() != 0; ++i) turn();
-    return reader.events_held() == 0;
-  }
-  // The indexes that have a record below their segment's watermark, each once.
-  Numbers valid_records() {
-    Numbers indexes;
-    for (const FakeAside::Record& record : aside.records) {
-      const std::uint64_t* const upto = server.watermarks.find(record.position.segment);
-      if (upto != nullptr && record.position.index < *upto) {
-        indexes.push_back(record.position.index);
-      }
-    }
-    std::sort(indexes.begin(), indexes.end());
-    indexes.erase(std::unique(indexes.begin(), indexes.end()), indexes.end());
-    return indexes;
-  }
-  Numbers all_but(std::uint64_t end, const Numbers& refused) {
-    Numbers numbers = numbers_upto(end);
-    std::erase_if(numbers, [&](std::uint64_t number) {
-      return std::binary_search(refused.begin(), refused.end(), number);
-    });
-    return numbers;
-  }
-
-  KeepingReader reader;
-  FakeAside aside;
-  FakeServer server;
-  RecordingReporter reporter;
-  Clock::time_point now{1h};
-
- private:
-  LaneOptions options_;
-  const Route route_;
-  Breaker breaker_;
-  std::unique_ptr<FakeDatabase> database_;
-  std::unique_ptr<Lane> lane_;
-};
+using Bench = LaneBench;
 
 const Numbers kFirst = {0};
 const Numbers kLast = {39};

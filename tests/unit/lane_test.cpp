@@ -65,8 +65,8 @@ class Bench {
       options.index = i;
       options.seed = i;
       databases_.push_back(std::make_unique<FakeDatabase>(server));
-      lanes_.push_back(std::make_unique<Lane>(options, kRoute, spool_.reader(i), *databases_[i],
-                                              breaker, reporter));
+      lanes_.push_back(std::make_unique<Lane>(options, std::vector{kRoute}, spool_.reader(i),
+                                              *databases_[i], breaker, reporter));
     }
   }
 
@@ -599,7 +599,7 @@ TEST_CASE("lane: commits that a failover lost are sent again while they are kept
   FakeDatabase database(server);
   RecordingReporter reporter;
   Breaker breaker;
-  Lane lane(lane_options(0), kRoute, reader, database, breaker, reporter);
+  Lane lane(lane_options(0), {kRoute}, reader, database, breaker, reporter);
   Clock::time_point now{1h};
   const auto drain = [&] {
     for (int i = 0; i < 1'000 && reader.events_held() != 0; ++i) {

@@ -1,0 +1,95 @@
+#include "sink/route_tables.hpp"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "sink/sql_text.hpp"
+
+namespace sluice::sink {
+namespace {
+
+std::vector<std::string> names_of(std::span<const Column> columns) {
+  std::vector<std::string> names;
+  for (const Column& column : columns) names.push_back(column.name);
+  return names;
+}
+
+std::optional<Failure> why_closed(const Route& route, const CatalogTable& table,
+                                  const std::string& role) {
+  const std::string name = TableName::parse(route.table).quoted();
+  if (!table.exists) {
+    return Failure{"42P01", "table " + name + " does not exist; run: sluice schema apply", ""};
+  }
+  if (!table.may_insert) {
+    return Failure{"42501", concat({"role \"", role, "\" may not INSERT into ", name}), ""};
+  }
+  return std::nullopt;
+}
+
+bool refers_to_another(const CatalogTable& table, std::span<const CatalogTable> all) {
+  return std::any_of(all.begin(), all.end(), [&](const CatalogTable& other) {
+    return other.oid != table.oid && std::find(table.refers_to.begin(), table.refers_to.end(),
+                                               other.oid) != table.refers_to.end();
+  });
+}
+
+}  // namespace
+
+RouteTable::RouteTable(Route from) : route(std::move(from)), columns(names_of(route.columns)) {}
+
+RouteTables::RouteTables(std::vector<Route> routes) : choice_(routes) {
+  tables_.reserve(routes.size());
+  for (Route& route : routes) {
+    names_.push_back(route.table);
+    tables_.emplace_back(std::move(route));
+  }
+}
+
+std::optional<Failure> RouteTables::bind(const Catalog& catalog) {
+  for (std::size_t i = 0; i < tables_.size(); ++i) {
+    RouteTable& table = tables_[i];
+    const CatalogTable& found = catalog.tables.at(i);
+    if (auto failure = why_closed(table.route, found, catalog.role)) return failure;
+    const auto bound = bind_columns(table.route, found.columns);
+    if (const auto* mismatch = std::get_if<Failure>(&bound)) return *mismatch;
+    table.encoder.emplace(table.route.columns, std::get<std::vector<ColumnType>>(bound));
+    table.skipping_triggers = found.skipping_triggers;
+    table.refers_to_others = refers_to_another(found, catalog.tables);
+  }
+  order_by_references(catalog);
+  return std::nullopt;
+}
+
+// Takes again and again the first table whose references are all taken; of tables that refer to
+// each other in a circle simply the first.
+void RouteTables::order_by_references(const Catalog& catalog) {
+  std::vector<std::size_t> left(tables_.size());
+  for (std::size_t i = 0; i < left.size(); ++i) left[i] = i;
+  const auto is_free = [&](std::size_t index) {
+    const CatalogTable& table = catalog.tables[index];
+    return std::none_of(left.begin(), left.end(), [&](std::size_t other) {
+      const std::uint32_t oid = catalog.tables[other].oid;
+      return oid != table.oid && std::find(table.refers_to.begin(), table.refers_to.end(), oid) !=
+                                     table.refers_to.end();
+    });
+  };
+  order_.clear();
+  while (!left.empty()) {
+    auto next = std::find_if(left.begin(), left.end(), is_free);
+    if (next == left.end()) next = left.begin();
+    order_.push_back(&tables_[*next]);
+    left.erase(next);
+  }
+}
+
+RouteTable* RouteTables::find(const spool::EventView& event) {
+  const auto index = choice_.of(event);
+  return index ? &tables_[*index] : nullptr;
+}
+
+void RouteTables::clear() {
+  for (RouteTable& table : tables_) table.clear();
+}
+
+}  // namespace sluice::sink
