@@ -35,9 +35,12 @@ void ListenerLog::uid_refused(std::uint32_t uid) {
                 {{"uid", uid_text(uid)}});
 }
 
-void ListenerLog::connections_full(std::size_t connections) {
+void ListenerLog::connections_full(std::size_t connections, bool out_of_descriptors) {
   log_.repeated("connections full", LogLevel::warning,
-                "ingest.connections_max is reached: others wait until a connection closes",
+                out_of_descriptors
+                    ? "no descriptors for more connections (ulimit -n, LimitNOFILE=): others wait "
+                      "until a connection closes"
+                    : "ingest.connections_max is reached: others wait until a connection closes",
                 {{"connections", connections}});
 }
 

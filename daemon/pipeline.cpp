@@ -25,6 +25,10 @@ using std::chrono::milliseconds;
 // Idle threads look around this often: the journal lets go old dedupe keys, and the watchdog sees
 // that both are alive.
 constexpr milliseconds kIdleTurn{1'000};
+// What the daemon has open when nobody is connected, with some to spare: sockets, event loops,
+// files of the spool, a few scrapes; and for each lane its connection and its segment's files.
+constexpr std::size_t kOwnDescriptors = 28;
+constexpr std::size_t kLaneDescriptors = 6;
 // How long drain() lets the disk take what is in memory when the time for Postgres is over.
 constexpr milliseconds kSpoolPatience{3'000};
 
@@ -104,6 +108,7 @@ ingest::ListenerOptions listener_options(const config::Settings& settings) {
   ingest::ListenerOptions options;
   options.line_bytes_max = settings.ingest.line_bytes_max;
   options.connections_max = settings.ingest.connections_max;
+  options.descriptors_kept = kOwnDescriptors + kLaneDescriptors * settings.postgres.lanes;
   options.facts.durability = settings.spool.durability;
   options.facts.dedupe_window = duration_cast<std::chrono::seconds>(settings.dedupe.window);
   options.facts.instance = host_name();

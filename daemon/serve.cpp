@@ -1,5 +1,7 @@
 #include "daemon/serve.hpp"
 
+#include <sys/resource.h>
+
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -256,10 +258,20 @@ class Server {
   int exit_code_ = kExitOk;
 };
 
+// As many connections as the system lets this process have: nothing here uses select(), for which
+// the usual limit is as low as it is.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 }  // namespace
 
 int run_serve(const config::Settings& settings) {
   std::signal(SIGPIPE, SIG_IGN);
+  raise_descriptor_limit();
   LogOptions log_options;
   log_options.level = log_level(settings.log.level);
   log_options.format = log_format(settings.log.format);

@@ -1,5 +1,6 @@
 #include "ingest/listener.hpp"
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -198,15 +199,28 @@ bool Listener::allowed(const ListenerPolicy& policy, std::uint32_t uid) {
   return uids.empty() || std::find(uids.begin(), uids.end(), uid) != uids.end();
 }
 
+std::size_t Listener::connections_possible() const {
+  rlimit limit{};
+  if (options_.descriptors_kept == 0 || ::getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    return options_.connections_max;
+  }
+  const auto open_max = static_cast<std::size_t>(limit.rlim_cur);
+  const std::size_t left = open_max - std::min(open_max, options_.descriptors_kept);
+  return std::min(options_.connections_max, std::max<std::size_t>(left, 1));
+}
+
 // A count that goes up and down around the maximum is told once.
 bool Listener::full() {
   const std::size_t count = connections_.size();
-  if (count < options_.connections_max) {
-    const std::size_t margin = (options_.connections_max + 3) / 4;
-    if (count < options_.connections_max - margin) full_reported_ = false;
+  const std::size_t most = connections_possible();
+  if (count < most) {
+    const std::size_t margin = (most + 3) / 4;
+    if (count < most - margin) full_reported_ = false;
     return false;
   }
-  if (!std::exchange(full_reported_, true)) stages_.reporter.connections_full(count);
+  if (!std::exchange(full_reported_, true)) {
+    stages_.reporter.connections_full(count, most < options_.connections_max);
+  }
   return true;
 }
 

@@ -24,6 +24,10 @@ namespace sluice::ingest {
 struct ListenerOptions {
   std::size_t line_bytes_max = 1024 * 1024;  // at most 16 MiB - 1 KiB are used
   std::size_t connections_max = 1024;
+  // Of those that the process may open (RLIMIT_NOFILE), so many are not for connections: the
+  // spool, the database and the metrics need theirs while producers take all they can get. 0: no
+  // heed is taken of that.
+  std::size_t descriptors_kept = 0;
   // Of the sockets, in their order; empty: all have the default one.
   std::vector<ListenerPolicy> policies;
   HelloFacts facts;
@@ -84,6 +88,7 @@ class Listener final {
   boost::asio::awaitable<void> accept_on(Acceptor& acceptor);
   [[nodiscard]] Accepted accept_one(Acceptor& acceptor);
   [[nodiscard]] static bool allowed(const ListenerPolicy& policy, std::uint32_t uid);
+  [[nodiscard]] std::size_t connections_possible() const;
   [[nodiscard]] bool full();
   void serve(int fd, const Peer& peer, const ListenerPolicy& policy);
   void connection_ended(std::uint64_t number);

@@ -30,9 +30,9 @@ class ListenerReporter {
   virtual void hello_refused(std::uint32_t uid, std::string_view reason) = 0;
   // A producer that is not in allow_uids was closed at accept.
   virtual void uid_refused(std::uint32_t uid) = 0;
-  // connections_max is reached: the next wait in the backlog until one closes. Once each time that
-  // this comes about anew.
-  virtual void connections_full(std::size_t connections) = 0;
+  // connections_max is reached, or there are no descriptors for more: the next wait in the backlog
+  // until one closes. Once each time that this comes about anew.
+  virtual void connections_full(std::size_t connections, bool out_of_descriptors) = 0;
   // accept() failed with this errno on this socket and is tried again.
   virtual void accept_failed(std::string_view socket_name, int error) = 0;
 };

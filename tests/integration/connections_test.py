@@ -41,7 +41,8 @@ class Connections(FaultTest):
         return (daemon.cpu_seconds() - before) / seconds
 
     def test_out_of_descriptors(self):
-        daemon = self.start_spooling()
+        # Small segments: the spool needs new files all the while.
+        daemon = self.start_spooling({"spool": {"segment_bytes": "64KiB"}})
         load = self.start_producers(daemon, (KEYED,), rate=1000)[0]
         self.wait_acks(100)
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (64, 64))

@@ -28,7 +28,7 @@ struct ListenerReports final : ingest::ListenerReporter {
     wrong_hellos.emplace_back(reason);
   }
   void uid_refused(std::uint32_t uid) override { uids.push_back(uid); }
-  void connections_full(std::size_t) override { ++full; }
+  void connections_full(std::size_t, bool) override { ++full; }
   void accept_failed(std::string_view, int error) override { accept_errors.push_back(error); }
 
   std::vector<ingest::RefusedLine> refused;

@@ -339,6 +339,24 @@ TEST_CASE("listener: at connections_max the next waits until one has gone") {
   CHECK(bench.reporter.full == 1);
 }
 
+TEST_CASE("listener: descriptors that are kept for others are not given to connections") {
+  rlimit limit{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+  ingest::ListenerOptions options;
+  options.descriptors_kept = limit.rlim_cur - 2;
+  Bench bench(options);
+  Producer first = bench.connect();
+  Producer second = bench.connect();
+  Producer third = bench.connect();
+  third.write(event(3) + "\n");
+  bench.settle();
+  CHECK(bench.listener().connections() == 2);
+  CHECK(bench.reporter.full == 1);
+  first.leave();
+  bench.settle();
+  CHECK(bench.lines() == Lines{event(3)});
+}
+
 TEST_CASE("listener: a uid that is not allowed is closed at accept") {
   ingest::ListenerOptions options;
   ingest::ListenerPolicy policy;
