@@ -34,6 +34,9 @@ constexpr std::uint64_t kLaneLeadMax = 20'000;
 constexpr std::string_view kFullCap = "the spool has reached spool.bytes_max";
 constexpr std::string_view kFullDisk = "the disk is full";
 constexpr std::string_view kFullFails = "the disk fails";
+constexpr std::string_view kFullUnread =
+    "a segment of the last run cannot be read: mend the disk, or move the file away, and start "
+    "again";
 constexpr std::string_view kFullDoubt =
     "the end of a segment of the last run cannot be made durable: the disk fails, or is full";
 
@@ -70,6 +73,7 @@ struct DiskSpool::Parts {
     // Its side file lacks keys. No other file says where it ends, so that the next start reads it
     // whole and writes the side file again.
     bool keys_incomplete = false;
+    std::optional<SegmentRef> told;   // of one that could not be read: where it ends
     std::uint64_t durable_bytes = 0;  // of a closed one: known to be on the medium
     // It may go when so many heads were written: the producers' numbers in it are then in a later
     // one.
@@ -110,6 +114,7 @@ struct DiskSpool::Parts {
   void make_lanes();
   void take_over(Recovered recovered, const SpoolTime& now);
   void take_over_segment(RecoveredSegment& segment, LaneIndex lane);
+  void keep_unread(const UnreadSegment& unread);
   [[nodiscard]] bool tail_is_on_the_medium(const RecoveredSegment& segment);
   void doubt_tail(RecoveredSegment& segment);
   [[nodiscard]] bool settle_doubts(const SpoolTime& now);
@@ -164,6 +169,10 @@ struct DiskSpool::Parts {
   std::uint64_t next_ordinal = 1;
   std::uint64_t heads = 0;  // written by this process
   std::atomic<std::uint64_t> events_recovered{0};
+  // False: something could not be read that may tell what is durable. Nothing is taken in this run,
+  // and of the segments that were open in the last one only what was known to be durable then is
+  // delivered.
+  bool knows_all = true;
   // Segments whose tails may not be on the medium. Until they are, nothing is taken: a line that is
   // in one of them must not be told to be durable.
   std::vector<RecoveredSegment> in_doubt;
@@ -217,13 +226,27 @@ void DiskSpool::Parts::take_over(Recovered recovered, const SpoolTime& now) {
   next_ordinal = recovered.next_ordinal;
   hash_seed = recovered.hash_seed.value_or(random());
   producers.advance(recovered.marks);
+  knows_all = recovered.knows_all;
+  for (const UnreadSegment& unread : recovered.unread) keep_unread(unread);
   LaneIndex lane = 0;
   for (RecoveredSegment& segment : recovered.segments) {
     take_over_segment(segment, lane);
     lane = (lane + 1) % options.lanes;
   }
   segments = files.size();
+  if (!knows_all) return set_full(kFullUnread, now);
   (void)settle_doubts(now);
+}
+
+// The file holds its place in the directory, so that it is there when a later start can read it.
+void DiskSpool::Parts::keep_unread(const UnreadSegment& unread) {
+  File file;
+  file.name = unread.name;
+  file.bytes = unread.file_bytes;
+  file.keys_bytes = bytes_of_file(disk, segment_name(unread.ordinal, unread.id, ".keys"));
+  file.told = unread.told;
+  bytes += file.bytes + file.keys_bytes;
+  files.emplace(FileKey{unread.ordinal, unread.id}, std::move(file));
 }
 
 void DiskSpool::Parts::take_over_segment(RecoveredSegment& segment, LaneIndex lane) {
@@ -242,7 +265,9 @@ void DiskSpool::Parts::take_over_segment(RecoveredSegment& segment, LaneIndex la
   // behind it.
   const bool has_tail = !segment.tail.empty();
   const bool must_be_on_the_medium = has_tail && options.durability == Durability::power;
-  const bool doubtful = must_be_on_the_medium && !tail_is_on_the_medium(segment);
+  const bool may_end_before = !knows_all && segment.end == RecoveredSegment::End::read;
+  const bool doubtful =
+      may_end_before || (must_be_on_the_medium && !tail_is_on_the_medium(segment));
   file.durable_bytes =
       doubtful || (has_tail && !must_be_on_the_medium) ? segment.durable_bytes : segment.end_bytes;
   bytes += file.bytes + file.keys_bytes;
@@ -255,10 +280,10 @@ void DiskSpool::Parts::take_over_segment(RecoveredSegment& segment, LaneIndex la
   taken.confirmed = taken.closed && taken.end_index == 0;
   events_recovered += taken.end_index;
   lanes[lane]->add(std::move(taken));
-  if (doubtful) {
-    doubt_tail(segment);
-  } else {
+  if (!doubtful) {
     producers.advance(segment.tail_marks);
+  } else if (!may_end_before) {
+    doubt_tail(segment);
   }
 }
 
@@ -291,8 +316,12 @@ bool DiskSpool::Parts::settle_doubts(const SpoolTime& now) {
 
 // Nothing is appended, and no duplicate acked, before the tails of the last run are durable.
 bool DiskSpool::Parts::start_is_settled(const SpoolTime& now) {
-  if (in_doubt.empty()) return true;
+  if (knows_all && in_doubt.empty()) return true;
   if (full && now.steady_ms < retry_at_ms) return false;
+  if (!knows_all) {
+    set_full(kFullUnread, now);
+    return false;
+  }
   const bool settled = settle_doubts(now);
   for (LaneIndex lane = 0; lane < lanes.size(); ++lane) callbacks.on_readable(lane);
   return settled;
@@ -357,6 +386,7 @@ std::vector<SegmentRef> DiskSpool::Parts::refs_for(LaneIndex lane) const {
     for (const LaneSegment& segment : each->segments()) known.emplace(segment.id, segment);
   }
   for (const auto& [key, file] : files) {
+    if (file.told) refs.push_back(*file.told);
     if (file.sealed || file.emptied) continue;
     const auto found = known.find(key.id);
     if (found == known.end()) continue;

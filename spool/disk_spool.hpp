@@ -50,7 +50,8 @@ class SpoolReporter {
   // `first_index` on; none: how many cannot be known (the file has no good block after it).
   virtual void quarantined(const Uuid& segment, std::uint64_t first_index,
                            std::optional<std::uint64_t> events, std::uint64_t bytes) = 0;
-  // A file that cannot be delivered was moved to quarantine/, or one that is not ours left alone.
+  // A file that cannot be delivered was moved to quarantine/; or one was left where it is: it is
+  // not ours, or the disk cannot read it now.
   virtual void file_set_aside(const std::string& name, std::string_view reason) = 0;
   // Segments that must be there and are not.
   virtual void segments_missing(std::uint64_t count) = 0;

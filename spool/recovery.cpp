@@ -56,6 +56,50 @@ void check_version(Disk& disk) {
   }
 }
 
+// Remembers that a read failed: a scan takes it for damage. One that could not be opened fails in
+// each read.
+class WatchedFile final : public DiskFile {
+ public:
+  explicit WatchedFile(std::unique_ptr<DiskFile> file) : file_(std::move(file)) {}
+  explicit WatchedFile(std::error_code error) : read_error_(error) {}
+
+  [[nodiscard]] std::error_code read_error() const { return read_error_; }
+
+  [[nodiscard]] std::error_code read(std::uint64_t offset, std::span<std::byte> into,
+                                     std::size_t& got) override {
+    got = 0;
+    if (!file_) return read_error_;
+    const std::error_code error = file_->read(offset, into, got);
+    if (error) read_error_ = error;
+    return error;
+  }
+  // Recovery changes no segment.
+  [[nodiscard]] std::error_code write(std::uint64_t, std::span<const Bytes>) override {
+    return refused();
+  }
+  [[nodiscard]] std::error_code sync() override { return refused(); }
+  [[nodiscard]] std::error_code truncate(std::uint64_t) override { return refused(); }
+  [[nodiscard]] std::error_code allocate(std::uint64_t) override { return refused(); }
+  [[nodiscard]] std::error_code size(std::uint64_t& bytes) override {
+    return file_ ? file_->size(bytes) : read_error_;
+  }
+  void drop_cache() override {}
+
+ private:
+  static std::error_code refused() {
+    return std::make_error_code(std::errc::operation_not_permitted);
+  }
+
+  const std::unique_ptr<DiskFile> file_;
+  std::error_code read_error_;
+};
+
+// Another start, a moment later, is likely to do better.
+bool is_short_of_something(std::error_code error) {
+  return error == std::errc::too_many_files_open || error == std::errc::not_enough_memory ||
+         error == std::errc::too_many_files_open_in_system;
+}
+
 class Recovery {
  public:
   Recovery(Disk& disk, SpoolReporter& reporter) : disk_(disk), reporter_(reporter) {}
@@ -64,9 +108,10 @@ class Recovery {
     must(disk_.make_directory("quarantine"), "make a directory in the spool");
     check_version(disk_);
     find_segments();
-    read_heads();
-    for (RecoveredSegment& segment : result_.segments) find_end(segment);
+    keep_readable([this](RecoveredSegment& segment) { return read_head(segment); });
+    keep_readable([this](RecoveredSegment& segment) { return find_end(segment); });
     read_marks();
+    judge_unread();
     report_missing();
     return std::move(result_);
   }
@@ -75,6 +120,7 @@ class Recovery {
   // The head of a segment.
   struct Head {
     std::vector<ProducerMark> marks;
+    std::vector<SegmentRef> refs;
     bool was_read = false;
     std::uint64_t end_offset = kSegmentHeaderBytes;
   };
@@ -105,7 +151,12 @@ class Recovery {
 
   void take(const DirectoryEntry& entry, const SegmentName& named) {
     result_.next_ordinal = std::max(result_.next_ordinal, named.ordinal + 1);
-    const auto header = read_segment_header(*open(entry.name));
+    const auto file = open(entry.name);
+    const auto header = read_segment_header(*file);
+    if (file->read_error()) {
+      return leave_unread({entry.name, named.ordinal, named.id, entry.bytes, {}},
+                          file->read_error());
+    }
     if (const auto* other = std::get_if<OtherVersion>(&header)) {
       throw newer(entry.name, other->version);
     }
@@ -122,12 +173,36 @@ class Recovery {
     result_.segments.push_back(std::move(segment));
   }
 
-  // One at a time: there may be more segments than descriptors. What cannot be opened, for want of
-  // one say, is no reason to put a good file away.
-  std::unique_ptr<DiskFile> open(const std::string& name) {
+  // One at a time: there may be more segments than descriptors.
+  std::unique_ptr<WatchedFile> open(const std::string& name) {
     auto opened = disk_.open(name, OpenMode::read_only);
-    if (const auto* error = std::get_if<std::error_code>(&opened)) must(*error, "open " + name);
-    return std::move(std::get<0>(opened));
+    if (const auto* error = std::get_if<std::error_code>(&opened)) {
+      if (is_short_of_something(*error)) must(*error, "open " + name);
+      return std::make_unique<WatchedFile>(*error);
+    }
+    return std::make_unique<WatchedFile>(std::move(std::get<0>(opened)));
+  }
+
+  void leave_unread(UnreadSegment unread, std::error_code error) {
+    reporter_.file_set_aside(unread.name, "it cannot be read (" + error.message() +
+                                              "): left where it is, for another start");
+    result_.unread.push_back(std::move(unread));
+  }
+
+  // Leaves out the segments at which a look failed.
+  template <typename Look>
+  void keep_readable(Look look) {
+    std::vector<RecoveredSegment> readable;
+    for (RecoveredSegment& segment : result_.segments) {
+      if (const std::error_code error = look(segment)) {
+        leave_unread(
+            {segment.name, segment.header.ordinal, segment.header.id, segment.file_bytes, {}},
+            error);
+      } else {
+        readable.push_back(std::move(segment));
+      }
+    }
+    result_.segments = std::move(readable);
   }
 
   // The same uuid twice: the older ordinal is the one that others know.
@@ -146,49 +221,54 @@ class Recovery {
   }
 
   // Seeds, refs and producers' numbers stand at the beginning of each file.
-  void read_heads() {
-    for (const RecoveredSegment& segment : result_.segments) {
-      result_.hash_seed = segment.header.hash_seed;  // of the newest
-      if (segment.header.does_supersede()) {
-        ends_.push_back({segment.header.supersedes, 0, 0, segment.header.supersedes_from, true});
-      }
-      if (segment.emptied) continue;
-      Head& head = heads_[segment.header.id];
-      const auto file = open(segment.name);
-      SegmentScan scan(*file, segment.header.id, 16 * 1024);
-      const auto step = scan.next(segment.file_bytes);
-      const auto* block = std::get_if<ScannedBlock>(&step);
-      if (block == nullptr || block->header.kind != BlockKind::head) continue;
-      head.was_read = true;
-      head.end_offset = block->end_offset();
-      head.marks = marks_in(block->header, block->payload);
-      const auto refs = refs_in(block->header, block->payload);
-      ends_.insert(ends_.end(), refs.begin(), refs.end());
+  [[nodiscard]] std::error_code read_head(const RecoveredSegment& segment) {
+    result_.hash_seed = segment.header.hash_seed;  // of the newest
+    if (segment.header.does_supersede()) {
+      ends_.push_back({segment.header.supersedes, 0, 0, segment.header.supersedes_from, true});
     }
+    if (segment.emptied) return {};
+    const auto file = open(segment.name);
+    SegmentScan scan(*file, segment.header.id, 16 * 1024);
+    const auto step = scan.next(segment.file_bytes);
+    if (file->read_error()) return file->read_error();
+    Head& head = heads_[segment.header.id];
+    const auto* block = std::get_if<ScannedBlock>(&step);
+    if (block == nullptr || block->header.kind != BlockKind::head) return {};
+    head.was_read = true;
+    head.end_offset = block->end_offset();
+    head.marks = marks_in(block->header, block->payload);
+    head.refs = refs_in(block->header, block->payload);
+    ends_.insert(ends_.end(), head.refs.begin(), head.refs.end());
+    return {};
   }
 
-  void find_end(RecoveredSegment& segment) {
+  [[nodiscard]] std::error_code find_end(RecoveredSegment& segment) {
     if (segment.emptied) {
       segment.end = RecoveredSegment::End::told;
       segment.end_bytes = segment.file_bytes;
-      return;
+      return {};
     }
     const auto file = open(segment.name);
     if (const auto seal = read_seal(*file, segment.header.id, segment.file_bytes)) {
       segment.end = RecoveredSegment::End::sealed;
       segment.end_bytes = segment.file_bytes - kBlockHeaderBytes;
       segment.end_index = seal->first_index;
-      return;
+      return {};
     }
+    if (const auto ref = told_end(segment.header.id)) {
+      segment.end = RecoveredSegment::End::told;
+      segment.end_bytes = std::min(ref->synced_bytes, segment.file_bytes);
+      segment.end_index = ref->end_index;
+      return {};
+    }
+    return file->read_error() ? file->read_error() : read_whole(segment, *file);
+  }
+
+  [[nodiscard]] std::optional<SegmentRef> told_end(const Uuid& id) const {
     for (const SegmentRef& ref : ends_) {
-      if (ref.id == segment.header.id && ref.closed && ref.synced_bytes != 0) {
-        segment.end = RecoveredSegment::End::told;
-        segment.end_bytes = std::min(ref.synced_bytes, segment.file_bytes);
-        segment.end_index = ref.end_index;
-        return;
-      }
+      if (ref.id == id && ref.closed && ref.synced_bytes != 0) return ref;
     }
-    read_whole(segment, *file);
+    return std::nullopt;
   }
 
   [[nodiscard]] std::uint64_t told_durable(const Uuid& id) const {
@@ -208,7 +288,7 @@ class Recovery {
   }
 
   // Rule 3 of the format's page.
-  void read_whole(RecoveredSegment& segment, DiskFile& file) {
+  [[nodiscard]] std::error_code read_whole(RecoveredSegment& segment, WatchedFile& file) {
     const Uuid& id = segment.header.id;
     const std::uint64_t cut = superseded_from(id);
     std::uint64_t durable = std::max(told_durable(id), heads_[id].end_offset);
@@ -253,6 +333,7 @@ class Recovery {
       if (block.offset < durable) note_marks(block);
       if (end <= durable) segment.durable_index = index;
     }
+    if (file.read_error()) return file.read_error();
     segment.end = RecoveredSegment::End::read;
     segment.end_bytes = end;
     segment.end_index = index;
@@ -267,6 +348,7 @@ class Recovery {
       reporter_.torn_tail(id, segment.file_bytes - whole_end);
     }
     write_keys(segment, key_groups);
+    return {};
   }
 
   static void note_keys(const ScannedBlock& block, KeyGroups& key_groups) {
@@ -339,12 +421,34 @@ class Recovery {
     SegmentScan scan(*file, segment.header.id);
     for (;;) {
       const auto step = scan.next(segment.end_bytes);
-      if (std::holds_alternative<ScanEnd>(step)) return;
+      if (std::holds_alternative<ScanEnd>(step)) break;
       if (const auto* block = std::get_if<ScannedBlock>(&step)) {
         const auto marks = marks_in(block->header, block->payload);
         result_.marks.insert(result_.marks.end(), marks.begin(), marks.end());
       }
     }
+    if (file->read_error()) result_.knows_all = false;
+  }
+
+  void judge_unread() {
+    for (UnreadSegment& unread : result_.unread) {
+      unread.told = told_end(unread.id);
+      if (!was_closed(unread)) result_.knows_all = false;
+    }
+  }
+
+  // A newer head has the producers' numbers of all that was closed before it, and tells of each
+  // segment that was not.
+  [[nodiscard]] bool was_closed(const UnreadSegment& unread) const {
+    return std::any_of(result_.segments.begin(), result_.segments.end(), [&](const auto& segment) {
+      const auto found = heads_.find(segment.header.id);
+      if (segment.header.ordinal <= unread.ordinal || found == heads_.end()) return false;
+      const Head& head = found->second;
+      return head.was_read &&
+             std::none_of(head.refs.begin(), head.refs.end(), [&](const SegmentRef& ref) {
+               return ref.id == unread.id && !ref.closed;
+             });
+    });
   }
 
   // Holes in the ordinals, but for the files that were moved to quarantine/.
@@ -355,10 +459,13 @@ class Recovery {
     for (const DirectoryEntry& entry : entries) {
       if (const auto named = parse_segment_name(entry.name, ".log")) known.insert(named->ordinal);
     }
-    for (const RecoveredSegment& segment : result_.segments) known.insert(segment.header.ordinal);
-    if (result_.segments.empty()) return;
-    const std::uint64_t first = result_.segments.front().header.ordinal;
-    const std::uint64_t last = result_.segments.back().header.ordinal;
+    std::set<std::uint64_t> here;
+    for (const RecoveredSegment& segment : result_.segments) here.insert(segment.header.ordinal);
+    for (const UnreadSegment& unread : result_.unread) here.insert(unread.ordinal);
+    if (here.empty()) return;
+    known.insert(here.begin(), here.end());
+    const std::uint64_t first = *here.begin();
+    const std::uint64_t last = *here.rbegin();
     const auto there = static_cast<std::uint64_t>(
         std::distance(known.lower_bound(first), known.upper_bound(last)));
     if (there != last - first + 1) reporter_.segments_missing(last - first + 1 - there);

@@ -36,8 +36,22 @@ struct RecoveredSegment {
   bool keys_complete = true;
 };
 
+// A segment that the disk could not read. That is no damage: its file stays where it is, for
+// another start.
+struct UnreadSegment {
+  std::string name;
+  std::uint64_t ordinal = 0;
+  Uuid id;
+  std::uint64_t file_bytes = 0;
+  std::optional<SegmentRef> told;  // where it ends, by another file
+};
+
 struct Recovered {
   std::vector<RecoveredSegment> segments;  // by ordinal
+  std::vector<UnreadSegment> unread;
+  // False: what could not be read may hold producers' numbers and keys, or tell where a segment
+  // that was read ends.
+  bool knows_all = true;
   // Of all but the tails; the least recently heard first, the greatest of a key holds.
   std::vector<ProducerMark> marks;
   std::optional<std::uint64_t> hash_seed;

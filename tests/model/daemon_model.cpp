@@ -106,6 +106,11 @@ void DaemonModel::quarantined(const spool::Uuid& segment, std::uint64_t first_in
 }
 
 void DaemonModel::file_set_aside(const std::string& name, std::string_view reason) {
+  if (reason.find("cannot be read") != std::string_view::npos) {
+    say(name + ": " + std::string(reason));
+    has_unread_ = true;
+    return world_.tally.add(Letter::segment_unread);
+  }
   throw Broken("file " + name + " set aside: " + std::string(reason));
 }
 

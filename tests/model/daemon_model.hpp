@@ -56,6 +56,9 @@ class DaemonModel final : private spool::SpoolReporter, private sink::LaneReport
   [[nodiscard]] const spool::ProducerTable& producers() const { return producers_; }
   [[nodiscard]] std::size_t lanes() const { return lanes_.size(); }
 
+  // It could not read a segment: only another start delivers that.
+  [[nodiscard]] bool has_to_start_again() const { return has_unread_; }
+
   [[nodiscard]] ingest::Journal::Turn journal_turn(const spool::SpoolTime& now);
   [[nodiscard]] sink::Lane::Wait lane_turn(std::size_t lane, const spool::SpoolTime& now);
   void tend(const spool::SpoolTime& now) { spool_.tend(now); }
@@ -112,6 +115,7 @@ class DaemonModel final : private spool::SpoolReporter, private sink::LaneReport
                     bool resent) override;
 
   World& world_;
+  bool has_unread_ = false;  // before the spool, which tells of it when it is made
   spool::ByteBudget budget_;
   spool::ProducerTable producers_;
   ingest::CommitWatch commits_;

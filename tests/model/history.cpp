@@ -98,7 +98,9 @@ void History::choose_settings() {
 void History::add_machine() {
   machines_.push_back(std::make_unique<Machine>(random_.next()));
   Machine& machine = *machines_.back();
-  machine.disk.fault = [this](FakeDisk::Call call, const std::string&) { return disk_fault(call); };
+  machine.disk.fault = [this](FakeDisk::Call call, const std::string& name) {
+    return disk_fault(call, name);
+  };
   machine.lanes = options_.spool.lanes;
   const std::size_t first = random_.below(kSenderKinds);
   for (std::size_t i = random_.between(2, 4); i > 0; --i) {
@@ -255,10 +257,15 @@ void History::start(Machine& machine) {
   options.spool.lanes = machine.lanes;
   const std::uint64_t faults_before = disk_faults_;
   ++world_.book.run;
+  if (!calm_ && random_.once_in(10)) {
+    reads_to_fail_ = {random_.below(20), random_.once_in(2) ? 1 : random_.between(2, 10)};
+  }
   try {
     machine.daemon = std::make_unique<DaemonModel>(options, machine.disk, world_, now_);
+    reads_to_fail_.reset();
     machine.disk.kill_at = 0;
   } catch (const FakeDisk::ProcessKilled&) {
+    reads_to_fail_.reset();
     world_.tally.add(Letter::kill_in_recovery);
     if (trace_) std::printf("    killed in recovery\n");
     if (options_.spool.durability == spool::Durability::power && random_.once_in(2)) {
@@ -269,6 +276,7 @@ void History::start(Machine& machine) {
     machine.disk.restart();
     return;
   } catch (const spool::SpoolUnusable&) {
+    reads_to_fail_.reset();
     if (disk_faults_ == faults_before) throw;
     return;
   }
@@ -427,7 +435,16 @@ void History::idle(std::int64_t ms) {
 
 // Faults.
 
-std::error_code History::disk_fault(FakeDisk::Call call) {
+std::error_code History::disk_fault(FakeDisk::Call call, const std::string& name) {
+  if (reads_to_fail_ && call == FakeDisk::Call::read && name.ends_with(".log")) {
+    if (reads_to_fail_->first > 0) {
+      --reads_to_fail_->first;
+    } else if (reads_to_fail_->second > 0) {
+      --reads_to_fail_->second;
+      world_.tally.add(Letter::fail_read_at_start);
+      return {EIO, std::system_category()};
+    }
+  }
   if (!disk_fault_ || !is_of(disk_fault_->letter, call)) return {};
   if (disk_fault_->calls_before > 0) {
     --disk_fault_->calls_before;
@@ -538,6 +555,10 @@ bool History::is_drained() const {
 bool History::one_round(Machine& machine) {
   if (!machine.daemon) {
     start(machine);
+    return true;
+  }
+  if (machine.daemon->has_to_start_again()) {
+    crash(machine, false);
     return true;
   }
   bool worked = false;

@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/model/daemon_model.hpp"
@@ -71,7 +72,7 @@ class History final {
   void idle(std::int64_t ms);
   [[nodiscard]] bool one_round(Machine& machine);
 
-  [[nodiscard]] std::error_code disk_fault(tests::FakeDisk::Call call);
+  [[nodiscard]] std::error_code disk_fault(tests::FakeDisk::Call call, const std::string& name);
   [[nodiscard]] tests::Fate database_fate(tests::Step step);
   [[nodiscard]] bool is_stored(std::uint64_t number);
   void count_segments(Machine& machine);
@@ -95,6 +96,8 @@ class History final {
 
   bool calm_ = false;  // nothing fails any more
   std::optional<DiskFault> disk_fault_;
+  // Of segments in a start: so many succeed, then so many fail.
+  std::optional<std::pair<std::uint64_t, std::uint64_t>> reads_to_fail_;
   std::uint64_t database_trouble_ = 0;  // steps that may still fail
   std::uint64_t warnings_ = 0;          // of writes to come
   std::int64_t settled_at_ms_ = 0;

@@ -33,6 +33,7 @@ enum class Letter : std::uint8_t {
   fail_sync,
   fail_write,
   fail_name,
+  fail_read_at_start,
   disk_full,
   clone,
   restore,
@@ -47,6 +48,7 @@ enum class Letter : std::uint8_t {
   segment_superseding,
   tail_in_doubt,
   start_in_doubt,
+  segment_unread,
   torn_tail,
   spool_full,
   keys_lost,
@@ -58,7 +60,7 @@ enum class Letter : std::uint8_t {
   row_set_aside,
   void_record,
 };
-inline constexpr std::array<std::string_view, 44> kLetterNames = {
+inline constexpr std::array<std::string_view, 46> kLetterNames = {
     "send",
     "send a duplicate",
     "named producer sends again",
@@ -80,6 +82,7 @@ inline constexpr std::array<std::string_view, 44> kLetterNames = {
     "sync fails",
     "write fails",
     "name change fails",
+    "read fails at start",
     "disk full",
     "directory cloned",
     "directory restored",
@@ -93,6 +96,7 @@ inline constexpr std::array<std::string_view, 44> kLetterNames = {
     "= segment superseding",
     "= tail in doubt at start",
     "= daemon in doubt",
+    "= segment not read",
     "= torn tail",
     "= spool full",
     "= keys lost",

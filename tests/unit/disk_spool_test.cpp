@@ -538,6 +538,86 @@ TEST_CASE("disk spool: events that were delivered stay what they were if their s
   }
 }
 
+TEST_CASE("disk spool: a finished segment that cannot be read waits for another start") {
+  DiskSpoolOptions options = small();
+  options.retain_time = std::chrono::seconds(0);
+  Fixture f(options);
+  std::uint64_t next = 0;
+  while (segment_files(f.disk).size() < 4) f.append(next++, 1);
+  const std::string unreadable = segment_files(f.disk)[1];
+  const auto content = f.disk.content(unreadable);
+  f.disk.fault = [&](Call call, const std::string& name) {
+    return call == Call::read && name == unreadable ? kEio : std::error_code{};
+  };
+  f.kill_and_restart();
+  CHECK(f.reporter.aside.size() == 1);
+  CHECK(f.spool->why_full().empty());
+  Numbers all = f.deliver();
+  // Whole segments come and go meanwhile.
+  while (segment_files(f.disk).size() < 8) f.append(next++, 1);
+  for (const auto number : f.deliver()) all.push_back(number);
+  for (int i = 0; i < 3; ++i) f.pass(1'000);
+  CHECK(f.disk.content(unreadable) == content);
+  CHECK(all.size() < next);
+  CHECK(f.spool->events_held() == 0);
+
+  f.disk.fault = {};
+  f.kill_and_restart();
+  for (const auto number : f.deliver()) all.push_back(number);
+  std::sort(all.begin(), all.end());
+  CHECK(all == upto(next));
+  CHECK(f.reporter.missing == 0);
+  CHECK(f.reporter.damages == 0);
+  CHECK(f.reporter.torn_bytes == 0);
+  f.append(next, 1);
+  f.pass(1'000);
+  CHECK(f.disk.content(unreadable).empty());
+}
+
+TEST_CASE("disk spool: nothing is taken while an open segment cannot be read") {
+  // At its header, at its head, at where a seal would be, and at its blocks.
+  const int calls_before = GENERATE(0, 1, 2, 3);
+  Fixture f(small(2));
+  const ProducerKey key{11, 12};
+  for (std::uint64_t n = 0; n < 8; ++n) {
+    std::vector<Chunk> chunks;
+    chunks.push_back(chunk_of(f.budget, n, 1));
+    const std::vector<ProducerMark> marks{{key, n + 1}};
+    REQUIRE(f.spool->append(n % 2, chunks, marks, f.now));
+  }
+  const std::string unreadable = segment_files(f.disk)[1];
+  int calls = 0;
+  f.disk.fault = [&](Call call, const std::string& name) {
+    const bool is_it = call == Call::read && name == unreadable;
+    return is_it && calls++ >= calls_before ? kEio : std::error_code{};
+  };
+  f.kill_and_restart();
+  CHECK(f.reporter.aside.size() == 1);
+  CHECK(f.spool->why_full().find("cannot be read") != std::string::npos);
+  CHECK_FALSE(f.spool->lane_with_room(f.now));
+  CHECK_FALSE(f.try_append(8, 1));
+  Numbers all = f.deliver(0);
+  for (const auto number : f.deliver(1)) all.push_back(number);
+  // What was known to be durable in the other one, and the lane waits for more.
+  CHECK(all == Numbers{0, 2, 4});
+  f.pass(1'000);
+  f.now.steady_ms += 1'000;
+  CHECK_FALSE(f.spool->lane_with_room(f.now));
+
+  f.disk.fault = {};
+  f.kill_and_restart();
+  CHECK(f.producers->have(key) == 8);
+  for (const LaneIndex lane : {0, 1}) {
+    for (const auto number : f.deliver(lane)) all.push_back(number);
+  }
+  std::sort(all.begin(), all.end());
+  CHECK(all == upto(8));
+  CHECK(f.spool->lane_with_room(f.now));
+  CHECK(f.reporter.damages == 0);
+  CHECK(f.reporter.torn_bytes == 0);
+  CHECK(f.reporter.missing == 0);
+}
+
 TEST_CASE("disk spool: the example in docs/spool_format.md is what a spool writes") {
   DiskSpoolOptions options = small();
   options.seed = 41;  // start() takes the next
