@@ -4,6 +4,7 @@
 import unittest
 
 from support.model_test import ModelTest
+from support.sample_shipper import SampleShipper, samples_of
 
 INSERT_EVENT = ("INSERT INTO events (id, occurred_at, type, source, session_id, parent_id, data, received_at)"
                 " VALUES (coalesce(%(id)s::uuid, gen_random_uuid()), coalesce(%(at)s::timestamptz, now()),"
@@ -113,6 +114,32 @@ class Tables(AgentLogTest):
                                      " VALUES (gen_random_uuid(), 'k', now())")
         self.assert_refused("23502", "INSERT INTO events (id, occurred_at, received_at)"
                                      " VALUES (gen_random_uuid(), now(), now())")
+
+
+class Samples(AgentLogTest):
+    apply_options = ("--role", "log_sample_shipper")
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.cluster.query("CREATE ROLE log_sample_shipper LOGIN")
+
+    def test_they_tell_a_session_of_work_and_are_there_once_if_sent_twice(self):
+        shipper = SampleShipper(self.connection(user="log_sample_shipper"), self.model)
+        self.assertEqual(shipper.ship(samples_of(self.model)), 17)
+        self.assertEqual(shipper.ship(samples_of(self.model)), 0)
+        self.assertEqual((shipper.duplicates, shipper.dead), (17, 0))
+        self.assertEqual(self.query("SELECT session_id, name, count, failures FROM sessions"),
+                         [("s-1", "Mend the login", 7, 2)])
+        self.assertEqual(self.query("SELECT type, message, retried FROM failures ORDER BY started"),
+                         [("test", "expected 200, got 401", True),
+                          ("ci.run", "no answer for 30 minutes", False)])
+        about = self.about("00000000-0000-4000-8000-000000000015")
+        self.assertEqual([a["status"] for a in about["attempts"]], ["failure", "success"])
+        self.assertEqual([e["type"] for e in about["sessions"][0]["before"]],
+                         ["prompt", "answer", "shell.command", "format", "test"])
+        self.assertEqual(self.query("SELECT extra FROM events WHERE type = 'ci.run'"),
+                         [({"branch": "mend-login"},)])
 
 
 class Times(AgentLogTest):

@@ -5,6 +5,7 @@ arrival, names and URLs, partitions by age."""
 import json
 import random
 import tempfile
+import threading
 import unittest
 import uuid
 
@@ -12,6 +13,7 @@ import psycopg
 
 from support.model_test import ModelTest
 from support.postgres_cluster import own_by_unprivileged_user
+from support.sample_shipper import SampleShipper, samples_of
 from support.waiting import wait_until
 
 THINGS = ("SELECT ns, id, type, visibility, content, code, data::text, created_at, updated_at, deleted_at,"
@@ -207,6 +209,35 @@ class Events(UnifiedTest):
         self.apply_schema("--model", "unified", "--partition", "none")
         self.add(mutation("create", "n", "t", 1, {"a": 1}))
         self.assertEqual(self.thing()[4], {"a": 1})
+        self.assert_rebuilding_changes_nothing()
+
+
+class Samples(UnifiedTest):
+    apply_options = ("--role", "unified_sample_shipper")
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.cluster.query("CREATE ROLE unified_sample_shipper LOGIN")
+
+    def test_they_become_things_and_are_there_once_if_sent_twice(self):
+        shipper = SampleShipper(self.connection(user="unified_sample_shipper"), self.model)
+        self.assertEqual(shipper.ship(samples_of(self.model)), 12)
+        self.assertEqual(shipper.ship(samples_of(self.model)), 0)
+        self.assertEqual((shipper.duplicates, shipper.dead), (12, 0))
+        self.assertEqual(self.thing("github.com/repos", "dot-do/workers"),
+                         ("repository", "public", None, None, {"stars": 13, "archived": False, "license": "MIT"},
+                          False))
+        self.assertEqual(self.thing("stripe.com/api", "customers/cus_123"),
+                         ("customer", None, None, None, {}, True))
+        self.assertEqual(self.query("SELECT type, to_url(from_ns, from_id), to_url(to_ns, to_id) FROM relationships"),
+                         [("described_by", "/onet/Software_developer", "/en.wikipedia.org/Software_developer")])
+        self.assertEqual(self.query("SELECT char_length(error_message), error_message_cut, has_exception, retry_count"
+                                    " FROM events WHERE event_type = 'error'"), [(1000, True, True, 2)])
+        self.assertEqual(self.query("SELECT extra, event_timestamp <> \"timestamp\" FROM events"
+                                    " WHERE event_type = 'metric'"), [({"region": "eu-1"}, True)])
+        self.assertEqual(self.query("SELECT bool_and(id < next) FROM (SELECT id, lead(id) OVER (ORDER BY \"timestamp\")"
+                                    " AS next FROM events) e"), [(True,)])
         self.assert_rebuilding_changes_nothing()
 
 
@@ -407,41 +438,54 @@ class Order(UnifiedTest):
         self.assertEqual(self.state(), self.state(reference), f"seed {seed}")
 
     def test_batches_wait_for_each_other_by_key_and_never_in_a_circle(self):
-        keys = [f"key {n}" for n in range(200)]
+        turn_begins = threading.Barrier(4)
 
         def lane(number):
             def run(connection):
                 generator = random.Random(number)
-                for turn in range(15):
-                    generator.shuffle(keys_of[number])
-                    insert(connection, *(mutation("update", "n", key, turn, {f"lane {number}": turn})
-                                         for key in keys_of[number]))
+                for turn in range(12):
+                    keys = [f"key {n}" for n in range(100)] + [f"new in {turn} {n}" for n in range(100)]
+                    generator.shuffle(keys)
+                    events = [mutation("update", "n", key, turn, {f"lane {number}": turn}) for key in keys]
+                    turn_begins.wait(60)
+                    insert(connection, *events)
             return run
-        keys_of = [keys[:] for _ in range(4)]
         self.in_parallel(*(lane(number) for number in range(4)))
-        self.assertEqual(self.query("SELECT DISTINCT data FROM things"),
-                         [({f"lane {number}": 14 for number in range(4)},)])
-        self.assertEqual(self.query("SELECT count(*) FROM things"), [(200,)])
+        self.assertEqual(self.query("SELECT data, count(*) FROM things WHERE id LIKE 'key%' GROUP BY 1"),
+                         [({f"lane {number}": 11 for number in range(4)}, 100)])
+        self.assertEqual(self.query("SELECT count(*) FROM things"), [(1300,)])
 
-    def test_what_another_transaction_has_not_committed_is_waited_for(self):
-        first, second = self.connection(), self.connection()
+    def while_uncommitted(self, event, work):
+        """Does the work beside a transaction that has added the event and commits once the work waits for it."""
+        first = self.connection()
         first.execute("BEGIN")
-        insert(first, mutation("create", "n", "t", 5, {"a": 5}))
-        done = []
+        insert(first, event)
+        working = threading.Event()
+        others = []
 
-        def late():
-            def run(connection):
-                done.append(connection)
-                insert(connection, mutation("update", "n", "t", 3, {"a": 3, "b": 3}))
-            return run
+        def other(connection):
+            others.append(connection)
+            working.set()
+            work(connection)
 
-        def commit(connection):
-            wait_until(lambda: done and self.waits_for(done[0]), 30, "the second batch to wait")
+        def commit(_):
+            working.wait(30)
+            wait_until(lambda: self.waits_for(others[0]), 30, "the other transaction to wait")
             first.execute("COMMIT")
-        self.in_parallel(late(), commit)
-        second.close()
+        self.in_parallel(other, commit)
+
+    def test_a_batch_waits_for_what_another_has_not_committed(self):
+        self.while_uncommitted(
+            mutation("create", "n", "t", 5, {"a": 5}),
+            lambda connection: insert(connection, mutation("update", "n", "t", 3, {"a": 3, "b": 3})))
         self.assertEqual(self.thing()[4], {"a": 5})
         self.assert_rebuilding_changes_nothing()
+
+    def test_rebuilding_waits_for_what_a_batch_has_not_committed(self):
+        self.add(mutation("create", "n", "t", 1, {"a": 1}))
+        self.while_uncommitted(mutation("update", "n", "t", 2, {"a": 2}),
+                               lambda connection: connection.execute("SELECT * FROM rebuild_things()"))
+        self.assertEqual(self.thing()[4], {"a": 2})
 
     def test_rebuilding_beside_batches(self):
         def lane(connection):

@@ -4,6 +4,7 @@ with the same rights, and without a daemon."""
 import json
 import os
 import tomllib
+import uuid
 
 import psycopg
 from psycopg import sql
@@ -19,6 +20,19 @@ def routes_of(model):
 def samples_of(model):
     with open(os.path.join(MODELS, f"{model}.ndjson")) as file:
         return [json.loads(line) for line in file]
+
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def uuid_of(producers_id):
+    """A UUID as it is, of a ULID its 128 bits."""
+    if producers_id is None or len(producers_id) != 26:
+        return producers_id
+    value = 0
+    for letter in producers_id:
+        value = value * 32 + _CROCKFORD.index(letter)
+    return str(uuid.UUID(int=value))
 
 
 class SampleShipper:
@@ -55,12 +69,12 @@ class SampleShipper:
     def _value(route, column, event, received_at):
         source = column["from"]
         if source == "$extra":
-            taken = {other["from"] for other in route["columns"]} | {"id"}
+            taken = {other["from"] for other in route["columns"]} | {"id", "timestamp"}
             rest = {name: value for name, value in event.items() if name not in taken}
             return json.dumps(rest) if rest else None
-        value = {"$id": event.get("id"), "$received_at": received_at,
-                 "$dedupe_key": event.get("dedupe_key"), "time": event.get("time", received_at)
-                 }.get(source, event.get(source))
+        time = event.get("time", event.get("timestamp", received_at))
+        value = {"$id": uuid_of(event.get("id")), "$received_at": received_at,
+                 "$dedupe_key": event.get("dedupe_key"), "time": time}.get(source, event.get(source))
         if value is None and column.get("required"):
             raise AssertionError(f"{event} has no {source}")
         return json.dumps(value) if isinstance(value, (dict, list)) else value
@@ -96,12 +110,19 @@ class SampleShipper:
         inserted = self._connection.execute(
             sql.SQL("INSERT INTO {} ({}) SELECT {} FROM offered ON CONFLICT ({}) DO NOTHING").format(
                 table, columns, columns,
-                sql.SQL(", ").join(map(sql.Identifier, route.get("key", ["id"]))))).rowcount
+                sql.SQL(", ").join(map(sql.Identifier, self._key(route))))).rowcount
         self.duplicates += len(rows) - inserted
         if route.get("on_conflict", "compare") == "compare":
             self.dead += self._count_unlike(table, route)
         self._connection.execute("DROP TABLE offered")
         return inserted
+
+    def _key(self, route):
+        if "key" in route:
+            return route["key"]
+        return [name for name, in self._connection.execute(
+            "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)"
+            " WHERE indrelid = %s::regclass AND indisprimary", (route["table"],)).fetchall()]
 
     def _count_unlike(self, table, route):
         """Rows that are in the table neither newly nor from before."""
