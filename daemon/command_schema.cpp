@@ -18,7 +18,8 @@ void say_next_steps(const config::ModelOptions& options) {
     fmt::print("The daemon's role needs rights, unless it owns the tables: add --role NAME.\n");
   if (options.schema != "public")
     fmt::print(
-        "The daemon looks for events on its search_path: ALTER ROLE name SET search_path = {};\n",
+        "The daemon looks for its tables on its search_path: ALTER ROLE name SET search_path = "
+        "{};\n",
         config::quoted_identifier(options.schema));
 }
 
@@ -38,8 +39,8 @@ std::size_t apply_model(const std::string& dsn, const config::ModelOptions& opti
 int apply_schema(const config::Settings& settings, const config::ModelOptions& options) {
   try {
     const std::size_t missing = apply_model(settings.postgres.dsn, options);
-    fmt::print("{0}.events and {1}.watermark are there.\n",
-               config::quoted_identifier(options.schema),
+    fmt::print("The tables of {0} are in the schema {1}, and {2}.watermark is there.\n",
+               options.model, config::quoted_identifier(options.schema),
                config::quoted_identifier(options.own_schema));
     if (missing > 0)
       fmt::print("{} partitions were not made: the DEFAULT partition holds events of their time.\n",

@@ -87,17 +87,21 @@ COMMENT ON COLUMN :"schema".events.is_deleted IS
   'True: recent() and replay() pass it over. The row and its key stay.';
 COMMENT ON COLUMN :"schema".events.extra IS 'Fields of the event that have no column. NULL if there were none.';
 
+-- The daemon computes the same key of an event's fields as they came, before it is here: so it is the time as
+-- most programs write it.
 CREATE OR REPLACE FUNCTION :"schema".event_dedupe_key(
     spirit_id uuid, event_type text, content text, occurred_at timestamptz, source_uri text) RETURNS text
   LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $sluice$
   SELECT left(encode(sha256(convert_to(
-           concat_ws('|', $1::text, $2, left(coalesce($3, ''), 100),
-                     coalesce(to_char($4 AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), ''), $5),
+           concat_ws('|', coalesce($1::text, ''), coalesce($2, ''), left(coalesce($3, ''), 100),
+                     coalesce(regexp_replace(to_char($4 AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'),
+                                             '\.?0+$', '') || 'Z', ''),
+                     coalesce($5, '')),
            'UTF8')), 'hex'), 32)
 $sluice$;
 
 COMMENT ON FUNCTION :"schema".event_dedupe_key(uuid, text, text, timestamptz, text) IS
-  'The first 32 hex digits of SHA-256 over spirit_id|event_type|first 100 characters of content|occurred_at|source_uri; occurred_at as 2026-01-31T23:59:59.000000Z, empty if NULL.';
+  'The first 32 hex digits of SHA-256 over spirit_id|event_type|first 100 characters of content|occurred_at|source_uri; occurred_at as 2026-01-31T23:59:59.25Z, without zeros at its end, empty if NULL.';
 
 CREATE OR REPLACE FUNCTION :"schema".complete_event() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $sluice$

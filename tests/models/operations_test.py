@@ -300,6 +300,18 @@ class Jobs(OperationsTest):
         dying.close()
         wait_until(lambda: self.claim(1) == [job], 30, "the job to be free again")
 
+    def test_a_worker_that_dies_after_its_claim_is_made_up_for(self):
+        """As docs/models.md says."""
+        left, working = self.add_job(), self.add_job(due="now() + interval '1 ms'")
+        self.assertEqual(self.claim(1), [left])
+        self.query("UPDATE job_queue SET picked_up_at = now() - interval '11 min' WHERE id = %s", (left,))
+        wait_until(lambda: self.claim(1) == [working], 30, "the other job to be claimed")
+        self.assertEqual(self.query("SELECT fail_job(id, 'the worker is gone') FROM job_queue WHERE"
+                                    " status = 'processing' AND picked_up_at < now() - interval '10 min'"),
+                         [("pending",)])
+        self.assertEqual([self.job(job)[:3] for job in (left, working)],
+                         [("pending", 1, "the worker is gone"), ("processing", 1, None)])
+
     def test_finishing(self):
         job = self.add_job()
         self.assert_refused("55000", "SELECT finish_job(%s)", (job,))
@@ -424,10 +436,12 @@ class Isolation(OperationsTest):
 
     def test_nobody_forges_totals_by_the_function_that_keeps_them(self):
         self.query("GRANT CREATE ON SCHEMA public TO worker")
-        self.assert_refused(
-            "42501", "CREATE TABLE mine (LIKE token_usage_daily); CREATE TRIGGER forge AFTER INSERT ON mine"
-            " REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION add_token_usage()",
-            user="worker")
+        with self.cluster.connect(self.dbname, user="worker") as worker:
+            worker.execute("CREATE TABLE mine (organization_id text)")
+        error = self.assert_refused(
+            "42501", "CREATE TRIGGER forge AFTER INSERT ON mine REFERENCING NEW TABLE AS added"
+            " FOR EACH STATEMENT EXECUTE FUNCTION add_token_usage()", user="worker")
+        self.assertIn("function add_token_usage", str(error))
 
     def test_functions_with_the_owners_rights_have_a_fixed_search_path(self):
         found = self.query("SELECT proname, proconfig FROM pg_proc WHERE prosecdef"

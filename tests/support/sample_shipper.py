@@ -36,7 +36,8 @@ def uuid_of(producers_id):
 
 
 class SampleShipper:
-    """ship() is one batch: one transaction, the routes' tables in the order of the routes."""
+    """ship() is one batch: one transaction, the routes' tables in the order of the routes. Computes no dedupe
+    keys."""
 
     def __init__(self, connection, model):
         self._connection = connection
