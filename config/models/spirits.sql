@@ -91,13 +91,15 @@ COMMENT ON COLUMN :"schema".events.extra IS 'Fields of the event that have no co
 -- most programs write it.
 CREATE OR REPLACE FUNCTION :"schema".event_dedupe_key(
     spirit_id uuid, event_type text, content text, occurred_at timestamptz, source_uri text) RETURNS text
-  LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $sluice$
-  SELECT left(encode(sha256(convert_to(
-           concat_ws('|', coalesce($1::text, ''), coalesce($2, ''), left(coalesce($3, ''), 100),
-                     coalesce(regexp_replace(to_char($4 AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'),
-                                             '\.?0+$', '') || 'Z', ''),
-                     coalesce($5, '')),
-           'UTF8')), 'hex'), 32)
+  LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $sluice$
+BEGIN
+  RETURN left(encode(sha256(convert_to(
+      concat_ws('|', coalesce($1::text, ''), coalesce($2, ''), left(coalesce($3, ''), 100),
+                coalesce(regexp_replace(to_char($4 AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'),
+                                        '\.?0+$', '') || 'Z', ''),
+                coalesce($5, '')),
+      'UTF8')), 'hex'), 32);
+END
 $sluice$;
 
 COMMENT ON FUNCTION :"schema".event_dedupe_key(uuid, text, text, timestamptz, text) IS
