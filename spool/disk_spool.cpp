@@ -186,6 +186,8 @@ struct DiskSpool::Parts {
   std::int64_t next_tend_ms = 0;
   // A power cut may take back a name or a removal of the run before, or this one's last removal.
   bool names_unsynced = true;
+  // Names that failed, and whose files may still be there.
+  std::vector<std::string> unnamed;
   bool reserve_there = false;
   std::int64_t reserve_retry_ms = 0;
   std::vector<StoredKey> keys_scratch;
@@ -451,6 +453,7 @@ bool DiskSpool::Parts::open_segment(LaneIndex lane, const SpoolTime& now) {
     // A name that could not be synced may come back after a power cut, and then it says where the
     // segment before it ends. Its ordinal is given again: it holds no event, and a number that is
     // left out would look like a file that somebody took away.
+    unnamed.push_back(std::get<0>(begun)->name());
     if (open_here.writer) close_open(lane, heads + 1);
     set_full(is_no_space(error) ? kFullDisk : kFullFails, now);
     return false;
@@ -786,6 +789,11 @@ void DiskSpool::Parts::empty_file(File& file) {
 // In order, and one only when the one before it is gone for good: so neither a removal that fails
 // nor a power cut leaves a hole in the ordinals. False: it has to wait.
 bool DiskSpool::Parts::remove_file(const FileKey& key, const SpoolTime& now) {
+  for (; !unnamed.empty(); unnamed.pop_back()) {
+    const std::error_code error = disk.remove(unnamed.back());
+    if (error && error != std::errc::no_such_file_or_directory) return false;
+    names_unsynced = true;
+  }
   if (!names_are_durable()) return false;
   const File& file = files.at(key);
   const std::error_code error = disk.remove(file.name);
