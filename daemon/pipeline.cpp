@@ -12,6 +12,7 @@
 #include <system_error>
 #include <utility>
 
+#include "daemon/route_list.hpp"
 #include "ingest/aside_watch.hpp"
 #include "sink/postgres_database.hpp"
 #include "sink/route.hpp"
@@ -129,8 +130,8 @@ struct Pipeline::LaneParts {
                         ? nullptr
                         : std::make_unique<ingest::AsideWatch>(index, *aside, commits)),
         database({settings.postgres.dsn, settings.postgres.schema, host_name()}),
-        lane(lane_options(settings, index, aside_watch.get()), {sink::agent_log_route()}, reader,
-             database, breaker, reporter) {}
+        lane(lane_options(settings, index, aside_watch.get()), route_list(settings, host_name()),
+             reader, database, breaker, reporter) {}
 
   const std::unique_ptr<ingest::AsideWatch> aside_watch;  // none without a spool on disk
   sink::PostgresDatabase database;

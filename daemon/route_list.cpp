@@ -17,7 +17,6 @@ constexpr auto kSources = std::to_array<std::pair<std::string_view, Source>>({
     {"$id", Source::id},
     {"$received_at", Source::received_at},
     {"$uid", Source::uid},
-    {"$instance", Source::instance},
     {"$segment", Source::segment},
     {"$index", Source::index},
     {"$dedupe_key", Source::dedupe_key},
@@ -59,7 +58,19 @@ void set_source(sink::Column& column, const std::string& name, const Settings& s
   }
 }
 
-sink::Column column_of(const Settings::RouteColumn& given, const Settings& settings) {
+// A host's name needs no more.
+std::string json_string(const std::string& text) {
+  std::string json = "\"";
+  for (const char c : text) {
+    if (static_cast<unsigned char>(c) < 0x20) continue;
+    if (c == '"' || c == '\\') json += '\\';
+    json += c;
+  }
+  return json + '"';
+}
+
+sink::Column column_of(const Settings::RouteColumn& given, const Settings& settings,
+                       const std::string& instance) {
   sink::Column column;
   column.name = given.name;
   column.type = given.type;
@@ -68,6 +79,9 @@ sink::Column column_of(const Settings::RouteColumn& given, const Settings& setti
   if (given.from.empty()) {
     column.source = Source::constant;
     column.from = given.value;
+  } else if (given.from == "$instance") {
+    column.source = Source::constant;
+    column.from = json_string(instance);
   } else if (!given.from.starts_with('/')) {
     set_source(column, given.from, settings);
   } else if (given.from.find('/', 1) == std::string::npos) {
@@ -91,7 +105,8 @@ sink::OnConflict on_conflict_of(std::string_view word) {
   return word == "dead" ? sink::OnConflict::dead : sink::OnConflict::compare;
 }
 
-sink::Route route_of(const Settings::Route& given, const Settings& settings) {
+sink::Route route_of(const Settings::Route& given, const Settings& settings,
+                     const std::string& instance) {
   sink::Route route;
   route.match = given.match;
   route.table = given.table;
@@ -100,16 +115,17 @@ sink::Route route_of(const Settings::Route& given, const Settings& settings) {
   route.key = given.key;
   route.trigger_may_skip = given.trigger_may_skip;
   route.place = given.place;
-  for (const auto& column : given.columns) route.columns.push_back(column_of(column, settings));
+  for (const auto& column : given.columns)
+    route.columns.push_back(column_of(column, settings, instance));
   return route;
 }
 
 }  // namespace
 
-std::vector<sink::Route> route_list(const Settings& settings) {
+std::vector<sink::Route> route_list(const Settings& settings, const std::string& instance) {
   if (settings.routes.empty()) return {sink::agent_log_route()};
   std::vector<sink::Route> routes;
-  for (const auto& route : settings.routes) routes.push_back(route_of(route, settings));
+  for (const auto& route : settings.routes) routes.push_back(route_of(route, settings, instance));
   return routes;
 }
 

@@ -1,6 +1,7 @@
 // The routes of the settings as the sink takes them.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "config/settings.hpp"
@@ -8,8 +9,10 @@
 
 namespace sluice::daemon {
 
-// Without any in the settings, the one of the model agent_log: every event into `events`.
-[[nodiscard]] std::vector<sink::Route> route_list(const config::Settings& settings);
+// `instance` is the daemon's name, for columns that hold it. Without any in the settings, the one
+// of the model agent_log: every event into `events`.
+[[nodiscard]] std::vector<sink::Route> route_list(const config::Settings& settings,
+                                                  const std::string& instance);
 
 // Whether every event finds a route.
 [[nodiscard]] bool takes_every_type(const config::Settings& settings);

@@ -8,10 +8,10 @@
 
 namespace sluice::sink {
 
-// Types that have a binary encoder.
+// How a column takes its values. All but the last two have a binary encoder.
 enum class ColumnType : std::uint8_t {
   uuid,
-  text,  // text, varchar, bpchar
+  text,  // text, varchar, bpchar, enums
   timestamptz,
   jsonb,
   int2,
@@ -21,6 +21,11 @@ enum class ColumnType : std::uint8_t {
   float8,
   numeric,
   boolean,
+  timestamp,
+  date,
+  json,
+  other,       // any type that Postgres reads from text
+  other_time,  // the same, where some words would mean a time: time, interval, ranges, composites
 };
 
 struct CatalogColumn {

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <memory>
 #include <span>
+#include <string_view>
 
 namespace sluice::sink {
 
@@ -22,6 +23,14 @@ class CopyBuffer final {
   // Adds what was written from prepare()'s pointer up to `end` to the content.
   void commit(const char* end) { size_ = static_cast<std::size_t>(end - bytes_.get()); }
 
+  void append(std::string_view text) {
+    char* const out = prepare(text.size());
+    std::copy(text.begin(), text.end(), out);
+    commit(out + text.size());
+  }
+
+  // Back to what the content was when it had this size. REQUIRES: bytes <= size()
+  void truncate(std::size_t bytes) { size_ = bytes; }
   void clear() { size_ = 0; }
   [[nodiscard]] std::size_t size() const { return size_; }
   [[nodiscard]] std::size_t capacity() const { return capacity_; }

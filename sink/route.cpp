@@ -1,45 +1,138 @@
 #include "sink/route.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cctype>
+#include <cstdlib>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "sink/copy_encoder.hpp"
 
 namespace sluice::sink {
 namespace {
 
-bool fits(Source source, ColumnType type) {
-  switch (source) {
+bool is_textual(ColumnType type) {
+  return type == ColumnType::text || type == ColumnType::json || type == ColumnType::jsonb ||
+         type == ColumnType::other;
+}
+
+bool is_moment(ColumnType type) {
+  return type == ColumnType::timestamptz || type == ColumnType::timestamp ||
+         type == ColumnType::date;
+}
+
+bool is_number(ColumnType type) {
+  return type == ColumnType::int2 || type == ColumnType::int4 || type == ColumnType::int8 ||
+         type == ColumnType::float4 || type == ColumnType::float8 || type == ColumnType::numeric;
+}
+
+// Whether some value of the source can be a value of the type.
+bool fits(const Column& column, const BoundColumn& bound) {
+  const ColumnType type = bound.type;
+  switch (column.source) {
     case Source::id:
-      return type == ColumnType::uuid || type == ColumnType::text;
+    case Source::segment:
+      return !bound.is_array && (type == ColumnType::uuid || is_textual(type));
     case Source::occurred_at:
     case Source::received_at:
-      return type == ColumnType::timestamptz;
+      return !bound.is_array && (is_moment(type) || is_textual(type));
     case Source::uid:
-      return type == ColumnType::int2 || type == ColumnType::int4 || type == ColumnType::int8;
+    case Source::index:
+      return !bound.is_array && (is_number(type) || is_textual(type));
     case Source::extra:
-      return type == ColumnType::jsonb || type == ColumnType::text;
+    case Source::line:
+      return !bound.is_array && is_textual(type);
+    case Source::constant:
+      return constant_misfit(column.from, bound) == Misfit::none;
     case Source::type:
     case Source::source:
     case Source::session_id:
     case Source::parent_id:
     case Source::dedupe_key:
     case Source::data:
-      return type != ColumnType::timestamptz;
-    case Source::instance:
-    case Source::segment:
-    case Source::index:
-    case Source::line:
     case Source::member:
     case Source::pointer:
-    case Source::constant:
-      return false;
+      return true;
   }
-  return false;
+  std::abort();
 }
 
-Failure mismatch(const Route& route, const Column& column, const CatalogColumn* found) {
-  const std::string place = "column \"" + column.name + "\" of table \"" + route.table + "\"";
-  if (found == nullptr) return {"42703", place + " does not exist", column.name};
-  return {"42804", place + " has the type " + found->type + ", which its value cannot be sent as",
-          column.name};
+// Other names that SQL has for a type, and the one of format_type().
+constexpr auto kTypeNames = std::to_array<std::pair<std::string_view, std::string_view>>({
+    {"int2", "smallint"},
+    {"int4", "integer"},
+    {"int", "integer"},
+    {"int8", "bigint"},
+    {"float4", "real"},
+    {"float8", "double precision"},
+    {"float", "double precision"},
+    {"bool", "boolean"},
+    {"decimal", "numeric"},
+    {"varchar", "character varying"},
+    {"char", "character"},
+    {"bpchar", "character"},
+    {"timestamptz", "timestamp with time zone"},
+    {"timestamp", "timestamp without time zone"},
+    {"timetz", "time with time zone"},
+    {"time", "time without time zone"},
+    {"varbit", "bit varying"},
+});
+
+// As format_type() writes it, without what stands in parentheses: numeric(10,2) is numeric.
+std::string type_name(std::string_view written) {
+  std::string name;
+  bool inside = false;
+  for (const char c : written) {
+    if (c == '(') inside = true;
+    if (!inside) name += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    if (c == ')') inside = false;
+  }
+  const std::size_t bracket = std::min(name.find('['), name.size());
+  const std::string brackets = name.substr(bracket);
+  name.resize(bracket);
+  while (name.ends_with(' ')) name.pop_back();
+  const auto* other = std::find_if(kTypeNames.begin(), kTypeNames.end(),
+                                   [&](const auto& each) { return each.first == name; });
+  if (other != kTypeNames.end()) name = other->second;
+  return name + brackets;
+}
+
+Failure mismatch(const Route& route, const Column& column, std::string sqlstate,
+                 const std::string& what) {
+  const std::string& place = column.place.empty() ? route.place : column.place;
+  std::string message = "column \"" + column.name + "\" of table " + route.table + " " + what;
+  if (!place.empty()) message += " (" + place + ")";
+  return {std::move(sqlstate), std::move(message), column.name};
+}
+
+std::string constant_problem(const Column& column, const CatalogColumn& found) {
+  const Misfit misfit = constant_misfit(column.from, bound_column(found));
+  return "has the type " + found.type +
+         ", which its constant value does not fit: " + std::string(message_of(misfit));
+}
+
+// None: the column can be had as it is.
+std::optional<Failure> why_not(const Route& route, const Column& column,
+                               const CatalogColumn* found) {
+  if (found == nullptr) return mismatch(route, column, "42703", "does not exist");
+  if (found->is_generated) {
+    return mismatch(route, column, "428C9", "is generated by the table and takes no value");
+  }
+  if (!column.type.empty() && type_name(column.type) != type_name(found->type)) {
+    return mismatch(route, column, "42804",
+                    "has the type " + found->type + " and is to have " + column.type);
+  }
+  if (!found->may_insert) {
+    return mismatch(route, column, "42501", "may not be written by this role");
+  }
+  if (fits(column, bound_column(*found))) return std::nullopt;
+  if (column.source == Source::constant) {
+    return mismatch(route, column, "42804", constant_problem(column, *found));
+  }
+  return mismatch(route, column, "42804",
+                  "has the type " + found->type + ", which its value cannot be sent as");
 }
 
 }  // namespace
@@ -59,20 +152,18 @@ Route agent_log_route() {
                       {"dedupe_key", Source::dedupe_key}}};
 }
 
-std::variant<std::vector<ColumnType>, Failure> bind_columns(
+std::variant<std::vector<BoundColumn>, Failure> bind_columns(
     const Route& route, std::span<const CatalogColumn> catalog) {
-  std::vector<ColumnType> types;
-  types.reserve(route.columns.size());
+  std::vector<BoundColumn> bound;
+  bound.reserve(route.columns.size());
   for (const Column& column : route.columns) {
     const auto found = std::find_if(catalog.begin(), catalog.end(),
                                     [&](const auto& c) { return c.name == column.name; });
-    if (found == catalog.end()) return mismatch(route, column, nullptr);
-    if (!found->encoder || !fits(column.source, *found->encoder)) {
-      return mismatch(route, column, &*found);
-    }
-    types.push_back(*found->encoder);
+    const CatalogColumn* const there = found == catalog.end() ? nullptr : &*found;
+    if (auto failure = why_not(route, column, there)) return std::move(*failure);
+    bound.push_back(bound_column(*there));
   }
-  return types;
+  return bound;
 }
 
 }  // namespace sluice::sink

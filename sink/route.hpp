@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "sink/column_value.hpp"
 #include "sink/database.hpp"
 
 namespace sluice::sink {
@@ -17,12 +18,11 @@ enum class Source : std::uint8_t {
   id,           // the producer's, or the one that the daemon gave
   occurred_at,  // the event's time, or that of receipt
   received_at,
-  uid,       // the producer's user id; none over TCP
-  instance,  // the daemon's name
-  segment,   // of the event's identity in the spool
-  index,     // likewise
-  line,      // the line as it came
-  extra,     // an object of all members that no other column takes whole; none: NULL
+  uid,      // the producer's user id; none over TCP
+  segment,  // of the event's identity in the spool
+  index,    // likewise
+  line,     // the line as it came
+  extra,    // an object of all members that no other column takes whole; none: NULL
   // From the event.
   type,
   source,
@@ -72,9 +72,9 @@ struct Route {
 // The route of the agent_log model: every event into `events`.
 [[nodiscard]] Route agent_log_route();
 
-// Checks the route against the table as the catalog has it: the types of the route's columns, in
-// their order, or why the table cannot take them (a failure to hold on).
-[[nodiscard]] std::variant<std::vector<ColumnType>, Failure> bind_columns(
+// Checks the route against the table as the catalog has it: how the route's columns take their
+// values, in their order, or why the table cannot take them (a failure to hold on).
+[[nodiscard]] std::variant<std::vector<BoundColumn>, Failure> bind_columns(
     const Route& route, std::span<const CatalogColumn> catalog);
 
 }  // namespace sluice::sink

@@ -53,7 +53,7 @@ std::optional<Failure> RouteTables::bind(const Catalog& catalog) {
     if (auto failure = why_closed(table.route, found, catalog.role)) return failure;
     const auto bound = bind_columns(table.route, found.columns);
     if (const auto* mismatch = std::get_if<Failure>(&bound)) return *mismatch;
-    table.encoder.emplace(table.route.columns, std::get<std::vector<ColumnType>>(bound));
+    table.encoder.emplace(table.route.columns, std::get<std::vector<BoundColumn>>(bound));
     table.skipping_triggers = found.skipping_triggers;
     table.refers_to_others = refers_to_another(found, catalog.tables);
   }

@@ -52,10 +52,11 @@ void encode_agent_log(benchmark::State& state) {
   constexpr int kEvents = 100;
   const spool::Chunk chunk = make_events(budget, kEvents);
   const Route route = agent_log_route();
-  const ColumnType types[] = {ColumnType::uuid,  ColumnType::timestamptz, ColumnType::text,
-                              ColumnType::text,  ColumnType::text,        ColumnType::uuid,
-                              ColumnType::jsonb, ColumnType::jsonb,       ColumnType::timestamptz,
-                              ColumnType::int8,  ColumnType::text};
+  const BoundColumn types[] = {
+      {ColumnType::uuid},  {ColumnType::timestamptz}, {ColumnType::text},
+      {ColumnType::text},  {ColumnType::text},        {ColumnType::uuid},
+      {ColumnType::jsonb}, {ColumnType::jsonb},       {ColumnType::timestamptz},
+      {ColumnType::int8},  {ColumnType::text}};
   const CopyEncoder encoder(route.columns, types);
   CopyBuffer buffer;
   for (auto _ : state) {

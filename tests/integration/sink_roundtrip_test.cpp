@@ -158,7 +158,7 @@ CopyEncoder encoder_for(PostgresDatabase& database, const Route& route) {
   succeed(database);
   const auto bound = bind_columns(route, database.catalog().tables.at(0).columns);
   if (const auto* failure = std::get_if<Failure>(&bound)) FAIL(failure->message);
-  return {route.columns, std::get<std::vector<ColumnType>>(bound)};
+  return {route.columns, std::get<std::vector<BoundColumn>>(bound)};
 }
 
 std::uint64_t resolve(PostgresDatabase& database, const Uuid& segment) {

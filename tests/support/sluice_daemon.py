@@ -58,7 +58,7 @@ class SluiceDaemon:
 
     def __init__(self, dsn, settings=None, env=None):
         """`settings`: {section: {key: value}} over the tests' defaults; "listener": [{key: value}]
-        for further ones."""
+        for further ones; "toml": text that follows the rest, such as [[route]]s."""
         self.directory = tempfile.mkdtemp(prefix="sluice-d-", dir="/tmp")
         os.chmod(self.directory, 0o755)
         self.socket_path = os.path.join(self.directory, "events.sock")
@@ -78,13 +78,15 @@ class SluiceDaemon:
             "metrics": {"listen": f"127.0.0.1:{self.metrics_port}"},
         }
         listeners = settings.get("listener", [])
+        text = settings.get("toml", "")
         for section, keys in settings.items():
-            if section != "listener":
+            if section not in ("listener", "toml"):
                 sections.setdefault(section, {}).update(keys)
         with open(self.config_path, "w") as file:
             file.write(toml(sections))
             for listener in listeners:
                 file.write(toml({"[listener]": listener}))
+            file.write(text)
 
     # Life.
 

@@ -54,10 +54,10 @@ Values parse_row(std::string_view bytes) {
   return values;
 }
 
-const std::vector<ColumnType> kAgentLogTypes = {
-    ColumnType::uuid,        ColumnType::timestamptz, ColumnType::text,  ColumnType::text,
-    ColumnType::text,        ColumnType::uuid,        ColumnType::jsonb, ColumnType::jsonb,
-    ColumnType::timestamptz, ColumnType::int8,        ColumnType::text};
+const std::vector<BoundColumn> kAgentLogTypes = {
+    {ColumnType::uuid},        {ColumnType::timestamptz}, {ColumnType::text},  {ColumnType::text},
+    {ColumnType::text},        {ColumnType::uuid},        {ColumnType::jsonb}, {ColumnType::jsonb},
+    {ColumnType::timestamptz}, {ColumnType::int8},        {ColumnType::text}};
 
 Values agent_log_row(const RecordBuilder& builder) {
   const SingleRecord record(builder);
@@ -77,7 +77,7 @@ struct Encoded {
 Encoded encode(ColumnType type, ValueKind kind, std::string_view raw, unsigned flags = 0) {
   const SingleRecord record(RecordBuilder().field(Field::data, kind, raw).flags(flags));
   const std::vector<Column> columns = {{"data", Source::data}};
-  const CopyEncoder encoder(columns, std::vector<ColumnType>{type});
+  const CopyEncoder encoder(columns, std::vector<BoundColumn>{{type}});
   CopyBuffer buffer;
   if (const auto error = encoder.append_row(record.view(), {}, buffer)) {
     CHECK(error->column == "data");
@@ -246,7 +246,8 @@ TEST_CASE("copy encoder: a uuid column takes a UUID, a ULID, and either with esc
 
 TEST_CASE("copy encoder: a refused row leaves the rows before it as they were") {
   const std::vector<Column> columns = {{"source", Source::source}, {"data", Source::data}};
-  const CopyEncoder encoder(columns, std::vector<ColumnType>{ColumnType::text, ColumnType::int4});
+  const CopyEncoder encoder(columns,
+                            std::vector<BoundColumn>{{ColumnType::text}, {ColumnType::int4}});
   const auto event = [](std::string_view value) {
     return RecordBuilder()
         .string(Field::source, "\"s\"")
@@ -264,8 +265,10 @@ TEST_CASE("copy encoder: a refused row leaves the rows before it as they were") 
 TEST_CASE("copy encoder: one value may go to several columns") {
   const std::vector<Column> columns = {
       {"a", Source::data}, {"b", Source::data}, {"c", Source::data}, {"d", Source::id}};
-  const CopyEncoder encoder(columns, std::vector<ColumnType>{ColumnType::jsonb, ColumnType::text,
-                                                             ColumnType::text, ColumnType::text});
+  const CopyEncoder encoder(
+      columns,
+      std::vector<BoundColumn>{
+          {ColumnType::jsonb}, {ColumnType::text}, {ColumnType::text}, {ColumnType::text}});
   const std::string literal = '"' + std::string(3'000, 'x') + '"';
   const SingleRecord record(RecordBuilder().string(Field::data, literal));
   CopyBuffer buffer;
@@ -281,11 +284,11 @@ TEST_CASE("route: the agent log's columns are bound to the types of its table") 
   std::vector<CatalogColumn> catalog;
   const Route route = agent_log_route();
   for (std::size_t i = 0; i < route.columns.size(); ++i) {
-    catalog.push_back({route.columns[i].name, "", kAgentLogTypes[i]});
+    catalog.push_back({route.columns[i].name, "", kAgentLogTypes[i].type});
   }
   const auto bound = bind_columns(route, catalog);
-  REQUIRE(std::holds_alternative<std::vector<ColumnType>>(bound));
-  CHECK(std::get<std::vector<ColumnType>>(bound) == kAgentLogTypes);
+  REQUIRE(std::holds_alternative<std::vector<BoundColumn>>(bound));
+  CHECK(std::get<std::vector<BoundColumn>>(bound) == kAgentLogTypes);
 
   SECTION("a missing column is named") {
     catalog.pop_back();
@@ -293,11 +296,15 @@ TEST_CASE("route: the agent log's columns are bound to the types of its table") 
     CHECK(failure.sqlstate == "42703");
     CHECK(failure.column == "dedupe_key");
   }
-  SECTION("a type without an encoder is named") {
+  SECTION("a type without an encoder makes the rows go as text") {
     catalog[3] = {"source", "inet", std::nullopt};
-    const auto failure = std::get<Failure>(bind_columns(route, catalog));
-    CHECK(failure.sqlstate == "42804");
-    CHECK(failure.message.find("inet") != std::string::npos);
+    const auto columns = std::get<std::vector<BoundColumn>>(bind_columns(route, catalog));
+    CHECK(columns[3].type == ColumnType::other);
+    CHECK(CopyEncoder(route.columns, columns).format() == CopyFormat::text);
+  }
+  SECTION("a generated column takes no value") {
+    catalog[3].is_generated = true;
+    CHECK(std::get<Failure>(bind_columns(route, catalog)).sqlstate == "428C9");
   }
   SECTION("an id that is no uuid does not fit") {
     catalog[0] = {"id", "bigint", ColumnType::int8};

@@ -348,9 +348,10 @@ TEST_CASE("lane: a configuration error holds, is looked at at least every 30 s, 
 
 TEST_CASE("lane: a table without the route's columns, or with other types, holds") {
   Bench bench(1);
-  const std::vector<CatalogColumn> wrong = GENERATE(
-      std::vector<CatalogColumn>{}, std::vector<CatalogColumn>{{"id", "inet", std::nullopt}},
-      std::vector<CatalogColumn>{{"id", "bigint", ColumnType::int8}});
+  const std::vector<CatalogColumn> wrong =
+      GENERATE(std::vector<CatalogColumn>{},
+               std::vector<CatalogColumn>{{"id", "interval", std::nullopt, "interval"}},
+               std::vector<CatalogColumn>{{"id", "bigint", ColumnType::int8}});
   bench.server.columns = wrong;
   bench.append(0, 0, 5);
   bench.run(20);

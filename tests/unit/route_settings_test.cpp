@@ -50,7 +50,7 @@ std::string constant(std::string_view value) {
 sink::Column sink_column(std::string_view from, std::string_view before = "") {
   const Settings settings = load_file(
       std::string(before) + column_with("{ name = \"c\", from = \"" + std::string(from) + "\" }"));
-  return daemon::route_list(settings).at(0).columns.at(0);
+  return daemon::route_list(settings, "host-1").at(0).columns.at(0);
 }
 
 }  // namespace
@@ -198,7 +198,7 @@ TEST_CASE("route settings: a route that no event reaches is refused") {
 
 TEST_CASE("route list: without any route the agent log takes every event") {
   const Settings settings = default_settings();
-  const auto routes = daemon::route_list(settings);
+  const auto routes = daemon::route_list(settings, "host-1");
   REQUIRE(routes.size() == 1);
   CHECK(routes[0].table == "events");
   CHECK(routes[0].match == "*");
@@ -220,6 +220,8 @@ TEST_CASE("route list: names in from lead to fields, members, pointers and the d
   CHECK(sink_column("id").source == Source::id);
   CHECK(sink_column("$segment").source == Source::segment);
   CHECK(sink_column("$extra").source == Source::extra);
+  CHECK(sink_column("$instance").source == Source::constant);
+  CHECK(sink_column("$instance").from == "\"host-1\"");
   CHECK(sink_column("time").source == Source::occurred_at);
   CHECK(sink_column("ts").source == Source::occurred_at);
   CHECK(sink_column("when", when).source == Source::occurred_at);
@@ -242,7 +244,7 @@ TEST_CASE("route list: a route keeps its mode, key and places") {
       "[[route]]\nmatch = \"*\"\ntable = \"t\"\nmode = \"merge\"\nkey = [\"k\"]\n"
       "on_conflict = \"dead\"\ntrigger_may_skip = true\n"
       "columns = [ { name = \"k\", value = 7, type = \"int\", required = true } ]\n");
-  const sink::Route route = daemon::route_list(settings).at(0);
+  const sink::Route route = daemon::route_list(settings, "host-1").at(0);
   CHECK(route.mode == sink::RouteMode::merge);
   CHECK(route.on_conflict == sink::OnConflict::dead);
   CHECK(route.key == std::vector<std::string>{"k"});
