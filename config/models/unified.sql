@@ -379,8 +379,9 @@ COMMENT ON VIEW :"schema".mutations IS
 -- for few others. After the lock, what others committed is seen; what is later than the thing's last
 -- event goes on from there, and a key with an event that is not is made again from its history.
 --
--- Postgres plans these statements once for each connection, perhaps while things is still small: the
--- settings see to it that each key is looked up by its index all the same.
+-- Postgres plans these statements once for each connection, perhaps while things is still small. So that
+-- each key is looked up by its index all the same, lookups are LATERAL with OFFSET 0, rows are found again
+-- by the place where they were locked, and other kinds of joins are switched off.
 CREATE OR REPLACE FUNCTION :"schema".apply_to_things() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $sluice$
@@ -390,35 +391,41 @@ BEGIN
     RETURN NULL;
   END IF;
   INSERT INTO :"schema".things (ns, id)
-    SELECT ns, id
-      FROM (SELECT DISTINCT entity_ns COLLATE "C" AS ns, entity_id COLLATE "C" AS id FROM added
-              WHERE event_type = 'mutation' AND entity_type IS DISTINCT FROM 'relationship') touched
-     ORDER BY ns, id
+    SELECT entity_ns AS ns, entity_id AS id FROM added
+     WHERE event_type = 'mutation' AND entity_type IS DISTINCT FROM 'relationship'
+     GROUP BY entity_ns, entity_id ORDER BY entity_ns COLLATE "C", entity_id COLLATE "C"
     ON CONFLICT (ns, id) DO NOTHING;
-  PERFORM FROM :"schema".things t
-    WHERE (t.ns, t.id) IN (SELECT entity_ns, entity_id FROM added
-                             WHERE event_type = 'mutation' AND entity_type IS DISTINCT FROM 'relationship')
-    ORDER BY t.ns COLLATE "C", t.id COLLATE "C"
-    FOR UPDATE;
+  PERFORM FROM (SELECT entity_ns AS ns, entity_id AS id FROM added
+                  WHERE event_type = 'mutation' AND entity_type IS DISTINCT FROM 'relationship'
+                  GROUP BY entity_ns, entity_id ORDER BY entity_ns COLLATE "C", entity_id COLLATE "C") touched
+    CROSS JOIN LATERAL (SELECT FROM :"schema".things t
+                          WHERE t.ns = touched.ns AND t.id = touched.id FOR UPDATE) locked;
 
   WITH new_mutation AS MATERIALIZED (
     SELECT a.entity_ns AS ns, a.entity_id AS id, a.mutation_type AS change, a.entity_type AS type,
            a.data AS patch, coalesce(a.event_timestamp, a."timestamp") AS at, a.id AS event_id,
            bool_or((coalesce(a.event_timestamp, a."timestamp"), a.id) <= (t.last_event_time, t.last_event_id))
              OVER (PARTITION BY t.ns, t.id) IS TRUE AS late
-      FROM added a JOIN :"schema".things t ON t.ns = a.entity_ns AND t.id = a.entity_id
+      FROM added a
+      CROSS JOIN LATERAL (SELECT * FROM :"schema".things s
+                            WHERE s.ns = a.entity_ns AND s.id = a.entity_id OFFSET 0) t
      WHERE a.event_type = 'mutation' AND a.entity_type IS DISTINCT FROM 'relationship'
   ), history AS (
     SELECT * FROM new_mutation WHERE NOT late
     UNION ALL
     SELECT m.ns, m.id, m.change, m.type, m.patch, m.at, m.event_id, true
-      FROM (SELECT DISTINCT ns, id FROM new_mutation WHERE late) l JOIN :"schema".mutations m
-        ON m.key = :"schema".key_of(l.ns, l.id) AND m.ns = l.ns AND m.id = l.id AND NOT m.of_relationship
+      FROM (SELECT DISTINCT ns, id FROM new_mutation WHERE late) l
+      CROSS JOIN LATERAL (SELECT * FROM :"schema".mutations h
+                            WHERE h.key = :"schema".key_of(l.ns, l.id) AND h.ns = l.ns AND h.id = l.id
+                              AND NOT h.of_relationship OFFSET 0) m
   ), folded AS MATERIALIZED (
-    SELECT :"schema".thing_fold(CASE WHEN NOT h.late THEN t END, h.change, h.ns, h.id, h.type, h.patch, h.at,
-                                h.event_id ORDER BY h.at, h.event_id) AS outcome
-      FROM history h JOIN :"schema".things t ON t.ns = h.ns AND t.id = h.id
-     GROUP BY h.ns, h.id
+    SELECT :"schema".thing_fold(CASE WHEN NOT h.late THEN b.t END, h.change, h.ns, h.id, h.type, h.patch, h.at,
+                                h.event_id ORDER BY h.at, h.event_id) AS outcome,
+           b.place
+      FROM history h
+      CROSS JOIN LATERAL (SELECT s AS t, s.ctid AS place FROM :"schema".things s
+                            WHERE s.ns = h.ns AND s.id = h.id OFFSET 0) b
+     GROUP BY b.place
   )
   UPDATE :"schema".things
      SET type = (outcome).type, visibility = (outcome).visibility, content = (outcome).content, code = (outcome).code,
@@ -426,7 +433,7 @@ BEGIN
          deleted_at = (outcome).deleted_at, last_event_time = (outcome).last_event_time,
          last_event_id = (outcome).last_event_id
     FROM folded
-   WHERE things.ns = (outcome).ns AND things.id = (outcome).id;
+   WHERE things.ctid = folded.place;
   RETURN NULL;
 END
 $sluice$;
@@ -440,35 +447,41 @@ BEGIN
     RETURN NULL;
   END IF;
   INSERT INTO :"schema".relationships (ns, id)
-    SELECT ns, id
-      FROM (SELECT DISTINCT entity_ns COLLATE "C" AS ns, entity_id COLLATE "C" AS id FROM added
-              WHERE event_type = 'mutation' AND entity_type = 'relationship') touched
-     ORDER BY ns, id
+    SELECT entity_ns AS ns, entity_id AS id FROM added
+     WHERE event_type = 'mutation' AND entity_type = 'relationship'
+     GROUP BY entity_ns, entity_id ORDER BY entity_ns COLLATE "C", entity_id COLLATE "C"
     ON CONFLICT (ns, id) DO NOTHING;
-  PERFORM FROM :"schema".relationships r
-    WHERE (r.ns, r.id) IN (SELECT entity_ns, entity_id FROM added
-                             WHERE event_type = 'mutation' AND entity_type = 'relationship')
-    ORDER BY r.ns COLLATE "C", r.id COLLATE "C"
-    FOR UPDATE;
+  PERFORM FROM (SELECT entity_ns AS ns, entity_id AS id FROM added
+                  WHERE event_type = 'mutation' AND entity_type = 'relationship'
+                  GROUP BY entity_ns, entity_id ORDER BY entity_ns COLLATE "C", entity_id COLLATE "C") touched
+    CROSS JOIN LATERAL (SELECT FROM :"schema".relationships r
+                          WHERE r.ns = touched.ns AND r.id = touched.id FOR UPDATE) locked;
 
   WITH new_mutation AS MATERIALIZED (
     SELECT a.entity_ns AS ns, a.entity_id AS id, a.mutation_type AS change, a.data AS patch,
            coalesce(a.event_timestamp, a."timestamp") AS at, a.id AS event_id,
            bool_or((coalesce(a.event_timestamp, a."timestamp"), a.id) <= (r.last_event_time, r.last_event_id))
              OVER (PARTITION BY r.ns, r.id) IS TRUE AS late
-      FROM added a JOIN :"schema".relationships r ON r.ns = a.entity_ns AND r.id = a.entity_id
+      FROM added a
+      CROSS JOIN LATERAL (SELECT * FROM :"schema".relationships s
+                            WHERE s.ns = a.entity_ns AND s.id = a.entity_id OFFSET 0) r
      WHERE a.event_type = 'mutation' AND a.entity_type = 'relationship'
   ), history AS (
     SELECT * FROM new_mutation WHERE NOT late
     UNION ALL
     SELECT m.ns, m.id, m.change, m.patch, m.at, m.event_id, true
-      FROM (SELECT DISTINCT ns, id FROM new_mutation WHERE late) l JOIN :"schema".mutations m
-        ON m.key = :"schema".key_of(l.ns, l.id) AND m.ns = l.ns AND m.id = l.id AND m.of_relationship
+      FROM (SELECT DISTINCT ns, id FROM new_mutation WHERE late) l
+      CROSS JOIN LATERAL (SELECT * FROM :"schema".mutations h
+                            WHERE h.key = :"schema".key_of(l.ns, l.id) AND h.ns = l.ns AND h.id = l.id
+                              AND h.of_relationship OFFSET 0) m
   ), folded AS MATERIALIZED (
-    SELECT :"schema".relationship_fold(CASE WHEN NOT h.late THEN r END, h.change, h.ns, h.id, h.patch, h.at,
-                                       h.event_id ORDER BY h.at, h.event_id) AS outcome
-      FROM history h JOIN :"schema".relationships r ON r.ns = h.ns AND r.id = h.id
-     GROUP BY h.ns, h.id
+    SELECT :"schema".relationship_fold(CASE WHEN NOT h.late THEN b.r END, h.change, h.ns, h.id, h.patch, h.at,
+                                       h.event_id ORDER BY h.at, h.event_id) AS outcome,
+           b.place
+      FROM history h
+      CROSS JOIN LATERAL (SELECT s AS r, s.ctid AS place FROM :"schema".relationships s
+                            WHERE s.ns = h.ns AND s.id = h.id OFFSET 0) b
+     GROUP BY b.place
   )
   UPDATE :"schema".relationships
      SET type = (outcome).type, from_ns = (outcome).from_ns, from_id = (outcome).from_id, to_ns = (outcome).to_ns,
@@ -476,7 +489,7 @@ BEGIN
          updated_at = (outcome).updated_at, deleted_at = (outcome).deleted_at,
          last_event_time = (outcome).last_event_time, last_event_id = (outcome).last_event_id
     FROM folded
-   WHERE relationships.ns = (outcome).ns AND relationships.id = (outcome).id;
+   WHERE relationships.ctid = folded.place;
   RETURN NULL;
 END
 $sluice$;

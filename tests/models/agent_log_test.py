@@ -396,6 +396,21 @@ class Partitions(AgentLogTest):
         self.assertEqual(self.maintain("15 days"), [])
         self.assert_refused("22023", "SELECT sluice.maintain_partitions('0 days')")
 
+    def test_events_that_come_while_a_partition_is_made_are_all_there(self):
+        at = self.today_plus(9, "YYYY-MM-DD 12:00+00")
+
+        def lane(connection):
+            for _ in range(60):
+                connection.execute("INSERT INTO events (id, occurred_at, type, received_at)"
+                                   " SELECT gen_random_uuid(), %s, 't', now() FROM generate_series(1, 20)", (at,))
+
+        def maintain(connection):
+            connection.execute("UPDATE sluice.partitioned SET ahead = 9")
+            connection.execute("SELECT * FROM sluice.maintain_partitions()")
+        self.in_parallel(lane, lane, maintain)
+        self.assertEqual(self.query("SELECT count(*) FROM events"), [(2400,)])
+        self.assertEqual(self.query(f"SELECT count(*) FROM events_p{self.today_plus(9)}"), [(2400,)])
+
     def test_every_partition_refuses_changes_by_its_own_name_too(self):
         self.query("UPDATE sluice.partitioned SET ahead = 8")
         self.maintain()

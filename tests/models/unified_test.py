@@ -499,6 +499,25 @@ class Order(UnifiedTest):
         self.assertEqual(self.query("SELECT DISTINCT data FROM things"), [({"turn": 39},)])
         self.assert_rebuilding_changes_nothing()
 
+    def test_only_what_a_batch_touches_is_read(self):
+        # The plans are made while the tables are empty.
+        connection = self.connection()
+        insert(connection, mutation("create", "n", "key 0", 0))
+        insert(connection, mutation("create", "n", "key 0", 0))
+        insert(connection, *(mutation("update", "n", f"key {n}", turn) for n in range(1000) for turn in (10, 20, 30)))
+
+        def read():
+            [(rows,)] = connection.execute(
+                "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::int"
+                " FROM pg_stat_xact_user_tables WHERE relname LIKE 'events%' OR relname = 'things'").fetchall()
+            return rows
+
+        for second in (40, 15):
+            with connection.transaction():
+                before = read()
+                insert(connection, *(mutation("update", "n", f"key {n}", second) for n in range(100)))
+                self.assertLess(read() - before, 1500, "rows, of 4,000")
+
     def test_more_keys_in_a_batch_than_the_server_has_locks(self):
         self.add(*(mutation("create", "n", f"key {n}", 1) for n in range(12000)))
         self.assertEqual(self.query("SELECT count(*) FROM things"), [(12000,)])
