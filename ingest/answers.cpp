@@ -1,20 +1,28 @@
 #include "ingest/answers.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace sluice::ingest {
 namespace {
 
 // An empty buffer keeps no more memory than this, so that thousands of quiet connections are cheap.
 constexpr std::size_t kIdleBytesMax = 1024;
-// Of a line that is one name and one number.
-constexpr std::size_t kNumberLineBytesMax = 64;
+
+void append_nack(std::string& text, std::uint64_t line, std::string_view code, bool retry) {
+  text += "{\"nack\":";
+  text += std::to_string(line);
+  text += ",\"code\":\"";
+  text += code;
+  text += retry ? "\",\"retry\":true}\n" : "\",\"retry\":false}\n";
+}
 
 }  // namespace
 
 void Answers::say(std::string_view line) {
-  write_pending();
-  buffer_ += line;
+  push_nacks_unsent();
+  push_ack();
+  push({.text = std::string(line)});
 }
 
 void Answers::ack(std::uint64_t lines) {
@@ -22,25 +30,31 @@ void Answers::ack(std::uint64_t lines) {
 }
 
 void Answers::nack(std::uint64_t line, std::string_view code, bool retry, Nack keep) {
-  std::string text = "{\"nack\":" + std::to_string(line) + ",\"code\":\"";
-  text += code;
-  text += retry ? "\",\"retry\":true}\n" : "\",\"retry\":false}\n";
-  const std::size_t before_it = nacks_unsent_ != 0 ? kNumberLineBytesMax : 0;
-  if (keep == Nack::if_it_fits && unsent_bytes() + before_it + text.size() > kBytesMax) {
-    ++nacks_unsent_;
-    add(counters_.nacks_unsent, 1);
-    return;
+  if (has_pending() && nacks_unsent_ == 0) {
+    Pending& run = pending_.back();
+    if (run.is_nack && run.last + 1 == line && run.text == code && run.retry == retry) {
+      run.last = line;
+      return add(counters_.nacks_sent, 1);
+    }
   }
-  write_nacks_unsent();
-  if (buffer_.size() + text.size() > kBytesMax) forget_sent();
-  buffer_ += text;
+  if (keep == Nack::if_it_fits && pending_.size() - first_pending_ >= kRunsMax) {
+    ++nacks_unsent_;
+    return add(counters_.nacks_unsent, 1);
+  }
+  push_nacks_unsent();
+  push({line, line, std::string(code), retry, true});
   add(counters_.nacks_sent, 1);
 }
 
 std::string_view Answers::next() {
-  // One ack at a time: while it stands in the buffer, newer ones merge.
-  if (acked_ > ack_said_ && ack_end_ <= begin_) write_pending();
-  if (begin_ == buffer_.size()) write_nacks_unsent();
+  write_pending();
+  if (!has_pending()) {
+    // One ack at a time: while it stands in the buffer, newer ones merge.
+    const bool ack_is_sent = ack_end_ <= begin_;
+    if ((acked_ > ack_said_ && ack_is_sent) || begin_ == buffer_.size()) push_nacks_unsent();
+    if (ack_is_sent) push_ack();
+    write_pending();
+  }
   return std::string_view(buffer_).substr(begin_);
 }
 
@@ -49,19 +63,46 @@ void Answers::sent(std::size_t bytes) {
   if (begin_ == buffer_.size()) forget_sent();
 }
 
-void Answers::write_pending() {
-  write_nacks_unsent();
+void Answers::push(Pending pending) {
+  if (first_pending_ > kRunsMax) {
+    pending_.erase(pending_.begin(),
+                   pending_.begin() + static_cast<std::ptrdiff_t>(first_pending_));
+    first_pending_ = 0;
+  }
+  pending_.push_back(std::move(pending));
+}
+
+void Answers::push_ack() {
   if (acked_ == ack_said_) return;
-  buffer_ += "{\"ack\":" + std::to_string(acked_) + "}\n";
   ack_said_ = acked_;
-  ack_end_ = buffer_.size();
+  push({.text = "{\"ack\":" + std::to_string(acked_) + "}\n"});
   add(counters_.acks_sent, 1);
 }
 
-void Answers::write_nacks_unsent() {
+void Answers::push_nacks_unsent() {
   if (nacks_unsent_ == 0) return;
-  buffer_ += "{\"nacks_unsent\":" + std::to_string(nacks_unsent_) + "}\n";
+  push({.text = "{\"nacks_unsent\":" + std::to_string(nacks_unsent_) + "}\n"});
   nacks_unsent_ = 0;
+}
+
+// As text, as far as the buffer goes.
+void Answers::write_pending() {
+  if (has_pending() && begin_ != 0) forget_sent();
+  while (has_pending() && unsent_bytes() < kBytesMax) {
+    Pending& front = pending_[first_pending_];
+    if (front.is_nack) {
+      append_nack(buffer_, front.first, front.text, front.retry);
+      if (front.first++ < front.last) continue;
+    } else {
+      buffer_ += front.text;
+      ack_end_ = buffer_.size();
+    }
+    ++first_pending_;
+  }
+  if (!has_pending() && !pending_.empty()) {
+    std::vector<Pending>().swap(pending_);
+    first_pending_ = 0;
+  }
 }
 
 void Answers::forget_sent() {

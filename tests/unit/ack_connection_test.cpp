@@ -229,7 +229,7 @@ TEST_CASE(
   Bench bench(durable_options(), 64 << 20);
   Producer producer = bench.connect();
   producer.write(kHello);
-  const std::string refused = "[]\n[]\n[]\n[]\n[]\n[]\n[]\n[]\n";
+  const std::string refused = "[]\n{x\n[]\n{x\n[]\n{x\n[]\n{x\n";
   std::uint64_t lines = 0;
   // As many nacks as would fill any socket, and then some.
   while (bench.counters.nacks_unsent < 20'000) {
@@ -266,7 +266,7 @@ TEST_CASE("acks: who has half-closed and does not read its last answers is close
   Producer producer = bench.connect();
   producer.write(kHello);
   while (bench.counters.nacks_unsent == 0) {
-    producer.write("[]\n[]\n[]\n[]\n");
+    producer.write("[]\n{x\n[]\n{x\n");
     bench.settle();
   }
   producer.shut_writing();
@@ -477,7 +477,7 @@ TEST_CASE("acks: a stop does not wait long for a producer that does not read") {
   Producer producer = bench.connect();
   producer.write(kHello);
   while (bench.counters.nacks_unsent == 0) {
-    producer.write("[]\n[]\n[]\n[]\n");
+    producer.write("[]\n{x\n[]\n{x\n");
     bench.settle();
   }
   const auto begin = std::chrono::steady_clock::now();
@@ -577,7 +577,7 @@ TEST_CASE("on_full: a named producer that does not read is told of the first lin
   producer.write(hello_of("builder-7", 1));
   std::uint64_t lines = 0;
   while (bench.counters.nacks_unsent == 0) {
-    producer.write("[]\n[]\n[]\n[]\n");
+    producer.write("[]\n{x\n[]\n{x\n");
     lines += 4;
     bench.settle();
   }

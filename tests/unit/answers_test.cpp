@@ -84,7 +84,7 @@ TEST_CASE("answers: a nack comes before the ack that covers its line") {
 TEST_CASE("answers: nacks beyond the bound are told as a number before the ack that covers them") {
   Bench b;
   for (std::uint64_t line = 1; line <= 100'000; ++line) {
-    b.answers.nack(line, "bad_byte", false);
+    b.answers.nack(line, line % 2 == 0 ? "bad_byte" : "syntax", false);
     b.answers.ack(line);
     REQUIRE(b.answers.next().size() <= Answers::kBytesMax + 128);
   }
@@ -99,11 +99,24 @@ TEST_CASE("answers: nacks beyond the bound are told as a number before the ack t
   CHECK(b.answers.empty());
 }
 
+TEST_CASE("answers: of lines that are turned away at once each is told, in bounded memory") {
+  Bench b;
+  for (std::uint64_t line = 1; line <= 100'000; ++line) {
+    b.answers.nack(line, "full", true);
+    b.answers.ack(line);
+    REQUIRE(b.answers.next().size() <= Answers::kBytesMax + 128);
+  }
+  const std::string sent = b.sent_all();
+  CHECK(count(sent, "{\"nack\":") == 100'000);
+  CHECK(sent.find("unsent") == std::string::npos);
+  CHECK(sent.ends_with("{\"nack\":100000,\"code\":\"full\",\"retry\":true}\n{\"ack\":100000}\n"));
+}
+
 TEST_CASE("answers: a reader that takes little at a time keeps the buffer within its bound") {
   Bench b;
   std::string sent;
   for (std::uint64_t line = 1; line <= 20'000; ++line) {
-    b.answers.nack(line, "bad_byte", false);
+    b.answers.nack(line, line % 2 == 0 ? "bad_byte" : "syntax", false);
     const std::string bytes(b.answers.next().substr(0, 7));
     sent += bytes;
     b.answers.sent(bytes.size());
