@@ -81,7 +81,8 @@ BEGIN
 END
 $sluice$;
 
--- Attached and not created in place: that would lock the whole table against its readers.
+-- Attached and not created in place: that would lock the whole table against its readers. Writers wait
+-- at the parent: one that waited at the DEFAULT partition would go on there, and its rows be refused.
 CREATE OR REPLACE FUNCTION :"own_schema".make_partition(
     parent regclass, part_name text, time_column text, from_time timestamptz, to_time timestamptz)
   RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog SET timezone = 'UTC' AS $sluice$
@@ -91,6 +92,7 @@ DECLARE
   part regclass;
   moved bigint;
 BEGIN
+  EXECUTE format('LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE', parent);
   EXECUTE format('CREATE TABLE %I.%I (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)',
                  schema_name, part_name, parent);
   part := to_regclass(format('%I.%I', schema_name, part_name));
