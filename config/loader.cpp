@@ -13,6 +13,7 @@
 #include <tuple>
 
 #include "config/dsn_secret.hpp"
+#include "config/loader_redact.hpp"
 #include "config/loader_route.hpp"
 #include "config/nearest_name.hpp"
 #include "config/settings_table.hpp"
@@ -60,6 +61,7 @@ std::vector<std::string_view> keys_of(std::string_view section) {
 
 constexpr std::string_view kListener = "listener";
 constexpr std::string_view kRoute = "route";
+constexpr std::string_view kRedact = "redact";
 
 std::vector<std::string_view> listener_key_names() {
   return {listener_keys().begin(), listener_keys().end()};
@@ -180,6 +182,7 @@ class FileReader final {
                     const toml::node& node) {
     if (section == kListener) return read_listeners(where, node);
     if (section == kRoute) return read_routes(where, node);
+    if (section == kRedact) return read_redactions(where, node);
     if (section_sentence(section).empty()) return note(where, unknown_section(section));
     const toml::table* table = node.as_table();
     if (!table) return note(where, "[" + std::string(section) + "] must be a section");
@@ -234,6 +237,19 @@ class FileReader final {
                      [this](const toml::source_region& place, const std::string& what) {
                        note(place, what);
                      }));
+    }
+  }
+
+  void read_redactions(const toml::source_region& where, const toml::node& node) {
+    const toml::array* tables = node.as_array();
+    if (!tables || !tables->is_homogeneous(toml::node_type::table))
+      return note(where, "what is redacted is written as [[redact]]");
+    for (const toml::node& table : *tables) {
+      settings_.redactions.push_back(
+          read_redaction(*table.as_table(), file_,
+                         [this](const toml::source_region& place, const std::string& what) {
+                           note(place, what);
+                         }));
     }
   }
 
@@ -326,6 +342,7 @@ Settings finish(Settings settings, std::vector<GivenListener> listeners, Problem
   for (const auto& [name, value] : environment) read_variable(name, value, settings, problems);
   if (problems.empty()) add_listeners(listeners, settings, problems);
   if (problems.empty()) problems = problems_between(settings.routes);
+  if (problems.empty()) problems = name_redactions(settings.redactions);
   if (problems.empty()) check_together(settings, file, problems);
   if (!problems.empty()) throw LoadError(std::move(problems));
   return settings;

@@ -7,6 +7,7 @@
 #include <sstream>
 #include <string_view>
 
+#include "config/json_pointer.hpp"
 #include "config/nearest_name.hpp"
 #include "config/settings_table.hpp"
 
@@ -51,19 +52,11 @@ bool is_table_name(std::string_view text) {
   return !quoted && part != 0;
 }
 
-// RFC 6901: `~` stands only as ~0 and ~1.
-bool is_pointer(std::string_view text) {
-  for (std::size_t at = text.find('~'); at != std::string_view::npos; at = text.find('~', at + 1)) {
-    if (at + 1 == text.size() || (text[at + 1] != '0' && text[at + 1] != '1')) return false;
-  }
-  return true;
-}
-
 // What is wrong with it, or "".
 std::string from_problem(std::string_view from) {
   if (from.empty()) return "is empty";
   if (from.starts_with('/'))
-    return is_pointer(from) ? "" : in_quotes(from) + " is no JSON pointer: write ~ as ~0";
+    return is_json_pointer(from) ? "" : in_quotes(from) + " is no JSON pointer: write ~ as ~0";
   if (!from.starts_with('$')) return "";
   const auto names = names_of(route_sources());
   if (std::find(names.begin(), names.end(), from) != names.end()) return "";

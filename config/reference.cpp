@@ -206,6 +206,35 @@ std::string routes_markdown() {
   return text + "```\n";
 }
 
+constexpr std::string_view kRedactSentence =
+    "Values that are replaced before an event is written anywhere: spool, log and database only "
+    "see "
+    "the line without them. Of several rules for a value the first counts.";
+constexpr std::array<std::string_view, 7> kRedactExample = {
+    "[[redact]]",
+    "fields = [\"password\", \"/data/headers/authorization\", \"/data/*/token\"]",
+    "",
+    "[[redact]]",
+    "fields = [\"email\"]",
+    "action = \"hash\"",
+    "salt_file = \"/etc/sluice/salt\""};
+
+std::string redact_toml() {
+  std::string text = "\n" + comment(kRedactSentence) + "#\n";
+  for (const RouteSetting& setting : redact_settings()) text += route_entry(setting);
+  text += "# Such as:\n";
+  for (const std::string_view line : kRedactExample)
+    text += line.empty() ? "#\n" : "# " + std::string(line) + "\n";
+  return text;
+}
+
+std::string redact_markdown() {
+  std::string text = "\n## [[redact]]\n\n" + std::string(kRedactSentence) + "\n";
+  text += route_rows("key", redact_settings()) + "\n```toml\n";
+  for (const std::string_view line : kRedactExample) text += std::string(line) + "\n";
+  return text + "```\n";
+}
+
 }  // namespace
 
 std::string reference_toml() {
@@ -227,7 +256,7 @@ std::string reference_toml() {
     }
     page += "\n" + toml_entry(setting);
   }
-  return page + routes_toml();
+  return page + routes_toml() + redact_toml();
 }
 
 std::string reference_markdown() {
@@ -254,7 +283,7 @@ std::string reference_markdown() {
     }
     page += markdown_row(setting);
   }
-  return page + routes_markdown();
+  return page + routes_markdown() + redact_markdown();
 }
 
 }  // namespace sluice::config

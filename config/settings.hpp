@@ -72,6 +72,18 @@ struct Settings {
   // In the file's order: the first that matches counts. None: those of the model agent_log.
   std::vector<Route> routes;
 
+  // Values of events that are not to be kept. Of several rules for a value the first counts.
+  struct Redaction {
+    std::string name;                 // in metrics
+    std::vector<std::string> fields;  // names, and pointers in which `*` stands for any one step
+    std::string match;                // empty: all types
+    std::string action = "replace";
+    std::string with = "[redacted]";
+    std::string salt_file;
+    std::string place;  // "file:line"
+  };
+  std::vector<Redaction> redactions;
+
   struct Spool {
     std::string dir;
     std::string durability;

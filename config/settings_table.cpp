@@ -280,6 +280,23 @@ constexpr std::array<RouteSetting, 9> kRouteSources = {
       "a JSON object of all that the producer sent and no other column takes whole"},
      {"$line", "", "", "the whole line as it came"}}};
 
+constexpr std::array<RouteSetting, 6> kRedactSettings = {
+    {{"fields", "list of names and pointers", "",
+      "What is not to be kept: a name means the members of that name at any depth, in upper or "
+      "lower case; a JSON pointer (\"/data/headers/token\") the value exactly there, with \"*\" "
+      "for "
+      "any one member or element. A value that is an object or a list goes whole."},
+     {"action", "\"replace\" or \"hash\"", "\"replace\"",
+      "By a fixed text, or by a keyed hash of the value, so that equal values stay comparable."},
+     {"with", "text", "\"[redacted]\"", "The text that replaces a value."},
+     {"salt_file", "path", "",
+      "For \"hash\": a file with the key of the hashes, at least 16 bytes. Who knows it can find "
+      "out "
+      "values by trying them."},
+     {"match", "text", "", "The event types it applies to, as a route's; without it all."},
+     {"name", "text", "",
+      "The rule's name in sluice_redacted_total; without it its number, from 1."}}};
+
 constexpr std::array<std::string_view, 7> kListenerKeys = {
     "socket", "tcp", "socket_mode", "socket_group", "on_full", "default_type", "allow_uids"};
 
@@ -334,6 +351,10 @@ std::span<const RouteSetting> route_column_settings() {
 
 std::span<const RouteSetting> route_sources() {
   return kRouteSources;
+}
+
+std::span<const RouteSetting> redact_settings() {
+  return kRedactSettings;
 }
 
 bool belongs_to_a_later_version(std::string_view name) {

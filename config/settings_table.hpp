@@ -59,7 +59,8 @@ struct Setting {
 // Keys of [ingest] that each [[listener]] may have of its own.
 [[nodiscard]] std::span<const std::string_view> listener_keys();
 
-// A key of [[route]], of one of its columns, or of a part of its dedupe, for checks and the pages.
+// A key of [[route]], of one of its columns, of a part of its dedupe, or of [[redact]], for checks
+// and the pages.
 struct RouteSetting {
   std::string_view key;
   std::string_view kind;          // as the pages name it
@@ -70,6 +71,9 @@ struct RouteSetting {
 [[nodiscard]] std::span<const RouteSetting> route_column_settings();
 // The names that a column's `from` may have behind a `$`, with what they stand for.
 [[nodiscard]] std::span<const RouteSetting> route_sources();
+
+// The keys of [[redact]].
+[[nodiscard]] std::span<const RouteSetting> redact_settings();
 
 // Names ("postgres.parent_wait", "route") that are sluice's but that this version does not have.
 [[nodiscard]] bool belongs_to_a_later_version(std::string_view name);

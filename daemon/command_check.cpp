@@ -20,6 +20,7 @@
 #include "daemon/exit_code.hpp"
 #include "daemon/file_lock.hpp"
 #include "daemon/http_server.hpp"
+#include "daemon/redaction.hpp"
 #include "daemon/spool_directory.hpp"
 #include "daemon/unix_address.hpp"
 #include "ingest/socket_address.hpp"
@@ -345,6 +346,17 @@ void check_events(BlockingPostgres& postgres, const config::Settings& settings,
   if (findings.exit_code() == kExitOk) check_as_the_daemon(settings, route, findings);
 }
 
+void check_redaction(const config::Settings& settings, Findings& findings) {
+  if (settings.redactions.empty()) return;
+  fmt::print("redaction:\n");
+  try {
+    const auto redactor = make_redactor(settings);
+    findings.good(fmt::format("rules: {}", redactor->rules()));
+  } catch (const SaltError& error) {
+    findings.bad(error.what(), "write the file, readable for the daemon's user", kExitConfig);
+  }
+}
+
 }  // namespace
 
 int run_check(const config::Settings& settings, const std::string& source) {
@@ -356,6 +368,7 @@ int run_check(const config::Settings& settings, const std::string& source) {
   check_sockets(settings, running, findings);
   fmt::print("spool:\n");
   check_spool(settings, running, findings);
+  check_redaction(settings, findings);
   fmt::print("metrics:\n");
   check_metrics(settings, running, findings);
   fmt::print("postgres:\n");

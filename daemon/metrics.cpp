@@ -101,6 +101,15 @@ void collect_lines(Families& families, const ingest::IngestCounters& ingest) {
   add_single(families, Metric::time_skew, value(ingest.time_skew));
 }
 
+// A series for each rule, from the start on.
+void collect_redacted(Families& families, const ingest::Redactor* redactor) {
+  families.push_back(make_family(Metric::redacted));
+  if (redactor == nullptr) return;
+  for (std::size_t rule = 0; rule < redactor->rules(); ++rule) {
+    add_value(families.back(), redactor->count(rule), {{"rule", redactor->name(rule)}});
+  }
+}
+
 void collect_connections(Families& families, const ingest::IngestCounters& ingest) {
   const std::uint64_t closed = value(ingest.connections_closed);
   const std::uint64_t opened = value(ingest.connections_opened);
@@ -166,6 +175,7 @@ std::string Metrics::text() const {
   collect_events(families, ingest_, lanes_, spool_, gauges_);
   add_single(families, Metric::oldest_event_age, gauges_.oldest_event_age_seconds());
   collect_lines(families, ingest_);
+  collect_redacted(families, gauges_.redactor);
   collect_connections(families, ingest_);
   add_single(families, Metric::acks_sent, value(ingest_.acks_sent));
   add_single(families, Metric::nacks_sent, value(ingest_.nacks_sent));

@@ -9,6 +9,7 @@
 #include "daemon/lane_metrics.hpp"
 #include "daemon/spool_metrics.hpp"
 #include "ingest/ingest_counters.hpp"
+#include "ingest/redactor.hpp"
 
 namespace sluice::daemon {
 
@@ -16,6 +17,7 @@ namespace sluice::daemon {
 struct MetricsGauges {
   std::function<std::uint64_t()> queue_bytes;
   std::uint64_t queue_bytes_max = 0;
+  const ingest::Redactor* redactor = nullptr;  // none: nothing is redacted
   bool spool_on_disk = false;
   // Appended to the spool and not yet committed.
   std::function<std::uint64_t()> events_in_spool;

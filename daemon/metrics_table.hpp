@@ -22,6 +22,7 @@ enum class Metric {
   duplicate_keys,
   id_conflicts,
   time_skew,
+  redacted,
   connections,
   connections_opened,
   connections_refused,
@@ -64,7 +65,7 @@ enum class Metric {
   process_open_fds,
   process_max_fds,
 };
-inline constexpr std::size_t kMetricCount = 52;
+inline constexpr std::size_t kMetricCount = 53;
 
 enum class MetricKind { counter, gauge, histogram };
 

@@ -12,6 +12,7 @@
 #include <system_error>
 #include <utility>
 
+#include "daemon/redaction.hpp"
 #include "daemon/route_list.hpp"
 #include "ingest/aside_watch.hpp"
 #include "sink/postgres_database.hpp"
@@ -56,7 +57,8 @@ milliseconds time_left(const ingest::Journal::Turn& turn) {
                     kIdleTurn);
 }
 
-ingest::ParserOptions parser_options(const config::Settings& settings, std::uint64_t dedupe_seed) {
+ingest::ParserOptions parser_options(const config::Settings& settings, std::uint64_t dedupe_seed,
+                                     ingest::Redactor* redactor) {
   const auto& ingest = settings.ingest;
   ingest::ParserOptions options;
   options.nul = ingest.nul == "strip"    ? ingest::NulPolicy::strip
@@ -71,6 +73,7 @@ ingest::ParserOptions parser_options(const config::Settings& settings, std::uint
   options.time_fields = ingest.time_fields;
   options.dedupe_by_uid = settings.dedupe.scope != "global";
   options.dedupe_seed = dedupe_seed;
+  options.redactor = redactor;
   return options;
 }
 
@@ -158,7 +161,8 @@ Pipeline::Pipeline(const config::Settings& settings, spool::Disk* disk,
               }},
              journal_now()),
       queue_([this] { journal_bell_.ring(); }),
-      parser_options_(parser_options(settings, spool_.hash_seed())),
+      redactor_(make_redactor(settings)),
+      parser_options_(parser_options(settings, spool_.hash_seed(), redactor_.get())),
       parser_(parser_options_, counters_),
       dedupe_({settings.dedupe.window.count(), settings.dedupe.keys_max}),
       ids_(random_seed()),
@@ -373,6 +377,7 @@ MetricsGauges Pipeline::gauges() const {
   MetricsGauges gauges;
   gauges.queue_bytes = [this] { return std::uint64_t{budget_.used_bytes()}; };
   gauges.queue_bytes_max = budget_.bytes_max();
+  gauges.redactor = redactor_.get();
   gauges.spool_on_disk = spool_.on_disk();
   gauges.events_recovered = spool_.events_recovered();
   gauges.spool_bytes = [this] { return spool_.bytes(); };

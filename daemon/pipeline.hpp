@@ -117,6 +117,7 @@ class Pipeline final {
   ingest::CommitWatch commits_;
   EventSpool spool_;
   ingest::EventQueue queue_;
+  const std::unique_ptr<ingest::Redactor> redactor_;  // none: nothing is redacted
   const ingest::ParserOptions parser_options_;
   ingest::EventParser parser_;
   std::vector<std::unique_ptr<ingest::EventParser>> other_parsers_;  // of other default types

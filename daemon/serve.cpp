@@ -27,6 +27,7 @@
 #include "daemon/log.hpp"
 #include "daemon/metrics.hpp"
 #include "daemon/pipeline.hpp"
+#include "daemon/redaction.hpp"
 #include "daemon/sd_notify.hpp"
 #include "daemon/spool_directory.hpp"
 #include "daemon/spool_log.hpp"
@@ -293,6 +294,9 @@ int run_serve(const config::Settings& settings) {
     log.error(error.what());
     return kExitConfig;
   } catch (const WrongSetting& error) {
+    log.error(error.what());
+    return kExitConfig;
+  } catch (const SaltError& error) {
     log.error(error.what());
     return kExitConfig;
   } catch (const HttpAddressError& error) {

@@ -37,6 +37,8 @@ constexpr int kExponentMax = 308;
 constexpr std::size_t kScaleMax = 16'383;
 // No shorter number without exponent is out of range.
 constexpr std::size_t kShortNumberBytes = 300;
+// As the longest line: a redacted one may be longer than it came.
+constexpr std::size_t kRedactedBytesMax = 16 * 1024 * 1024 - 1024;
 constexpr std::int64_t kSkewUs = 86'400'000'000;
 
 constexpr unsigned kParseFlags =
@@ -155,10 +157,14 @@ class EventParser::Document {
 
   std::optional<Refusal> parse(std::string_view line, const Receipt& receipt, spool::Chunk& chunk) {
     line_ = line;
+    kept_line_ = options_.redactor == nullptr ? line : std::string_view();
     receipt_ = receipt;
     header_ = {};
     if (const auto refusal = copy_and_mend()) return refusal;
     if (const auto refusal = read_members()) return refusal;
+    if (options_.redactor != nullptr) {
+      if (const auto refusal = redact()) return refusal;
+    }
     if (const auto refusal = sort_members()) return refusal;
     gather_spans();
     count_accepted();
@@ -181,6 +187,8 @@ class EventParser::Document {
     }
     return top_members_;
   }
+
+  [[nodiscard]] std::string_view kept_line() const { return kept_line_; }
 
   [[nodiscard]] spool::ProducerKey producer_key(std::string_view name, std::uint32_t uid) const {
     const XXH128_hash_t hash =
@@ -291,6 +299,24 @@ class EventParser::Document {
     }
     if (!members_.empty()) end_member(static_cast<std::uint32_t>(line_.rfind('}')));
     return std::nullopt;
+  }
+
+  // The line at hand becomes the redacted one, as if it had come so.
+  std::optional<Refusal> redact() {
+    const std::string_view redacted = options_.redactor->redact(line_, type_text());
+    if (redacted.size() > kRedactedBytesMax) return Refusal::too_long;
+    kept_line_ = redacted;
+    if (redacted.data() == line_.data()) return std::nullopt;
+    line_ = redacted;
+    header_ = {};
+    if (const auto refusal = copy_and_mend()) return refusal;
+    return read_members();
+  }
+
+  [[nodiscard]] std::string_view type_text() const {
+    const auto type = std::find_if(members_.rbegin(), members_.rend(),
+                                   [](const Member& member) { return member.known == kType; });
+    return type != members_.rend() && fits_type(*type) ? type->string : options_.default_type;
   }
 
   bool enter() { return ++depth_ <= kDepthMax || refuse(Refusal::too_deep); }
@@ -420,10 +446,7 @@ class EventParser::Document {
   std::optional<Refusal> sort_type() {
     Member* type = given(kType);
     if (type != nullptr) {
-      const bool fits = is_string(*type) && !type->string.empty() &&
-                        type->string.size() <= kTypeBytesMax &&
-                        !has_control_character(type->string);
-      if (fits) {
+      if (fits_type(*type)) {
         add_field(Field::type, *type);
         return std::nullopt;
       }
@@ -535,6 +558,11 @@ class EventParser::Document {
     return member.kind == ValueKind::string || member.kind == ValueKind::escaped_string;
   }
 
+  static bool fits_type(const Member& type) {
+    return is_string(type) && !type.string.empty() && type.string.size() <= kTypeBytesMax &&
+           !has_control_character(type.string);
+  }
+
   static std::optional<Uuid> parse_id(std::string_view text) {
     if (const auto uuid = Uuid::parse(text)) return uuid;
     return Uuid::parse_ulid(text);
@@ -597,6 +625,7 @@ class EventParser::Document {
 
   // Of the line at hand.
   std::string_view line_;
+  std::string_view kept_line_;
   std::string_view tail_;
   Receipt receipt_;
   unsigned depth_ = 0;
@@ -620,6 +649,10 @@ std::optional<Refusal> EventParser::parse(std::string_view line, const Receipt& 
 
 std::optional<std::span<const TopMember>> EventParser::members(std::string_view line) {
   return document_->members(line);
+}
+
+std::string_view EventParser::kept_line() const {
+  return document_->kept_line();
 }
 
 spool::ProducerKey EventParser::producer_key(std::string_view name, std::uint32_t uid) const {

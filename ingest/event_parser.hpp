@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ingest/ingest_counters.hpp"
+#include "ingest/redactor.hpp"
 #include "ingest/refusal.hpp"
 #include "spool/chunk.hpp"
 #include "spool/producer_table.hpp"
@@ -30,6 +31,7 @@ struct ParserOptions {
   std::vector<std::string> time_fields = {"time", "timestamp", "@timestamp", "ts"};
   bool dedupe_by_uid = true;      // false: keys of all producers are one space
   std::uint64_t dedupe_seed = 0;  // of the keyed hashes: random, and kept secret
+  Redactor* redactor = nullptr;   // outlives the parser; none: all is kept
 };
 
 // Where and when a line came in.
@@ -57,11 +59,17 @@ class EventParser final {
   EventParser& operator=(const EventParser&) = delete;
   ~EventParser();
 
-  // Appends the line's record to `chunk`, or returns the reason for refusing it and appends
-  // nothing. `line` has no newline and is neither empty nor blank. REQUIRES: line.size() <= 16 MiB
+  // Appends the record of the line, redacted, to `chunk`, or returns the reason for refusing it and
+  // appends nothing. `line` has no newline and is neither empty nor blank. REQUIRES: line.size() <=
+  // 16 MiB
   // - 1 KiB
   [[nodiscard]] std::optional<Refusal> parse(std::string_view line, const Receipt& receipt,
                                              spool::Chunk& chunk);
+
+  // What may be kept of the line that parse() was given last: the line without what had to be
+  // redacted; empty where it was refused before that could be found. Lives until the next call and
+  // as long as that line.
+  [[nodiscard]] std::string_view kept_line() const;
 
   // The members of the line's object in their order; none where parse() would refuse the line as
   // JSON. They live until the next call and as long as `line`. REQUIRES: as parse().

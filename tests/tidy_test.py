@@ -25,6 +25,7 @@ HOMES = {
     r"rapidjson/|simdjson": ("ingest/event_parser", "ingest/line_scan", "ingest/document"),
     r"concurrentqueue|moodycamel": ("ingest/event_queue",),
     r"libpq-fe|libpq/": ("sink/postgres_session",),
+    r"openssl/": ("spool/sha256",),
     r"prometheus/": ("daemon/metric", "daemon/lane_metrics", "daemon/spool_metrics"),
     r"systemd/": ("daemon/sd_notify",),
     r"toml": ("config/loader",),

@@ -1,59 +1,16 @@
 #!/usr/bin/python3
 """What producers that ask for acks are told by a whole daemon: the protocol's page, played out."""
 
-import json
 import select
 import signal
 import socket
 import threading
 import unittest
 
+from support.asking import HELLO, Asking
 from support.producer import as_line, connect, send
 from support.sluice_test import SluiceTest
-from support.waiting import SLOWNESS, wait_until
-
-HELLO = {"sluice": 1, "ack": "durable"}
-
-
-class Asking:
-    """A connection whose first line asked for acks."""
-
-    def __init__(self, path, hello=None):
-        self.socket = connect(path)
-        self.socket.settimeout(30 * SLOWNESS)
-        self._answers = self.socket.makefile("rb")
-        self.write(hello or HELLO)
-        self.hello = self.answer()
-
-    def write(self, *lines):
-        self.socket.sendall(b"".join(as_line(line) for line in lines))
-
-    def answer(self):
-        """The daemon's next line; none at its end."""
-        line = self._answers.readline()
-        return json.loads(line) if line else None
-
-    def until_ack(self, lines):
-        """All answers up to the ack of so many lines."""
-        answers = [self.answer()]
-        while answers[-1].get("ack") != lines:
-            answers.append(self.answer())
-        return answers
-
-    def finish(self):
-        """The answers from the half-close to the end."""
-        self.socket.shutdown(socket.SHUT_WR)
-        return list(iter(self.answer, None))
-
-    def close(self):
-        self._answers.close()
-        self.socket.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
+from support.waiting import wait_until
 
 
 class Acks(SluiceTest):

@@ -57,8 +57,9 @@ class SluiceDaemon:
             "quarantined")
 
     def __init__(self, dsn, settings=None, env=None):
-        """`settings`: {section: {key: value}} over the tests' defaults; "listener": [{key: value}]
-        for further ones; "toml": text that follows the rest, such as [[route]]s."""
+        """`settings`: {section: {key: value}} over the tests' defaults; a list such as
+        "listener": [{key: value}] for each table of [[listener]]; "toml": text that follows the
+        rest, such as [[route]]s."""
         self.directory = tempfile.mkdtemp(prefix="sluice-d-", dir="/tmp")
         os.chmod(self.directory, 0o755)
         self.socket_path = os.path.join(self.directory, "events.sock")
@@ -77,15 +78,16 @@ class SluiceDaemon:
             "postgres": {"dsn": dsn},
             "metrics": {"listen": f"127.0.0.1:{self.metrics_port}"},
         }
-        listeners = settings.get("listener", [])
         text = settings.get("toml", "")
+        tables = {section: keys for section, keys in settings.items() if isinstance(keys, list)}
         for section, keys in settings.items():
-            if section not in ("listener", "toml"):
+            if section not in tables and section != "toml":
                 sections.setdefault(section, {}).update(keys)
         with open(self.config_path, "w") as file:
             file.write(toml(sections))
-            for listener in listeners:
-                file.write(toml({"[listener]": listener}))
+            for section, entries in tables.items():
+                for entry in entries:
+                    file.write(toml({f"[{section}]": entry}))
             file.write(text)
 
     # Life.

@@ -1,0 +1,32 @@
+#include "spool/sha256.hpp"
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
+#include <cstdlib>
+
+namespace sluice::spool {
+
+Sha256 hmac_sha256(std::string_view key, std::string_view text) {
+  Sha256 hash{};
+  unsigned int bytes = 0;
+  const auto* const made =
+      HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
+           reinterpret_cast<const unsigned char*>(text.data()), text.size(), hash.data(), &bytes);
+  // It fails only where libcrypto has no SHA-256 or there is no memory.
+  if (made == nullptr || bytes != hash.size()) std::abort();
+  return hash;
+}
+
+std::string hex_text(const Sha256& hash, std::size_t digits) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  std::string text;
+  text.reserve(digits);
+  for (std::size_t i = 0; i < digits; ++i) {
+    const unsigned char byte = hash[i / 2];
+    text += kHex[i % 2 == 0 ? byte >> 4 : byte & 15];
+  }
+  return text;
+}
+
+}  // namespace sluice::spool
