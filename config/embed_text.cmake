@@ -3,7 +3,7 @@ set(source "// Made by config/embed_text.cmake of the files in config/models/.\n
 string(APPEND source "#include \"config/model_text.hpp\"\n\nnamespace sluice::config {\n\n")
 string(APPEND source "std::string_view model_text(std::string_view name) {\n")
 foreach(file IN LISTS FILES)
-  get_filename_component(name "${file}" NAME_WE)
+  get_filename_component(name "${file}" NAME)
   file(READ "${file}" text)
   string(APPEND source "  if (name == \"${name}\") return R\"sluice-sql(${text})sluice-sql\";\n")
 endforeach()

@@ -15,6 +15,7 @@
 #include "config/dsn_secret.hpp"
 #include "config/loader_redact.hpp"
 #include "config/loader_route.hpp"
+#include "config/model_text.hpp"
 #include "config/nearest_name.hpp"
 #include "config/settings_table.hpp"
 #include "config/settings_value.hpp"
@@ -406,6 +407,11 @@ Settings load_text(std::string_view toml, std::string_view file, const Environme
   reader.read(toml);
   return finish(std::move(settings), reader.take_listeners(), std::move(problems), file,
                 environment);
+}
+
+std::vector<Settings::Route> model_routes(std::string_view model) {
+  const std::string file = std::string(model) + ".toml";
+  return load_text(model_text(file), file, {}).routes;
 }
 
 }  // namespace sluice::config

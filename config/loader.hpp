@@ -45,4 +45,7 @@ inline constexpr std::string_view kDefaultFile = "/etc/sluice/sluice.toml";
 [[nodiscard]] Settings load_text(std::string_view toml, std::string_view file,
                                  const Environment& environment);
 
+// The routes of a model, as config/models/NAME.toml has them. None: there is no such model.
+[[nodiscard]] std::vector<Settings::Route> model_routes(std::string_view model);
+
 }  // namespace sluice::config

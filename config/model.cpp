@@ -121,18 +121,18 @@ std::string model_sql(const ModelOptions& options) {
       "BEGIN;\n"
       "SET LOCAL lock_timeout = '5s';\n"
       "SET LOCAL client_min_messages = warning;\n\n";
-  script += model_text("sluice");
+  script += model_text("sluice.sql");
   script += "\n";
   if (!model.time_column.empty()) {
-    script += model_text("partitions");
+    script += model_text("partitions.sql");
     script += "\n";
   }
-  script += model_text(options.model);
+  script += model_text(options.model + ".sql");
   if (options.role) {
     script += "\n";
-    script += model_text("grants");
+    script += model_text("grants.sql");
     script += "\n";
-    script += model_text(options.model + "_grants");
+    script += model_text(options.model + "_grants.sql");
   }
   script += "\nCOMMIT;\n";
   // The texts' own comments say what the variables mean; what is printed has none left.

@@ -153,8 +153,7 @@ namespace {
 constexpr std::string_view kRoutesSentence =
     "Which events go into which table. The first route that an event's type matches counts; the "
     "last one should match \"*\", as events that none matches are refused. Without any [[route]] "
-    "all "
-    "events go into the table events of the model agent_log. docs/routes.md tells more.";
+    "those of postgres.model are used. docs/routes.md tells more.";
 constexpr std::array<std::string_view, 8> kRouteExample = {
     "[[route]]",
     "match = \"audit.*\"",

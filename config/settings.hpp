@@ -69,7 +69,7 @@ struct Settings {
     std::vector<RouteColumn> columns;
     std::string place;  // "file:line"
   };
-  // In the file's order: the first that matches counts. None: those of the model agent_log.
+  // In the file's order: the first that matches counts. None: those of postgres.model.
   std::vector<Route> routes;
 
   // Values of events that are not to be kept. Of several rules for a value the first counts.
@@ -110,6 +110,7 @@ struct Settings {
     std::uint64_t batch_bytes_max = 0;
     std::chrono::milliseconds batch_delay{};
     std::string schema;
+    std::string model;
     std::chrono::milliseconds drain_timeout{};
   } postgres;
 

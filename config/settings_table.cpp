@@ -198,6 +198,16 @@ const std::array kTable = {
     Setting{"postgres", "schema", Kind::text, "sluice",
             [](Settings& s) -> std::string& { return s.postgres.schema; },
             "Schema of sluice's own tables (watermark)."},
+    Setting{"postgres",
+            "model",
+            Kind::choice,
+            "agent_log",
+            [](Settings& s) -> std::string& { return s.postgres.model; },
+            "The model whose routes are used where there is no [[route]], and which `sluice schema "
+            "apply` makes.",
+            0,
+            0,
+            {"agent_log", "conversations", "operations", "spirits", "unified"}},
     Setting{"postgres", "drain_timeout", Kind::duration, "10s",
             [](Settings& s) -> std::chrono::milliseconds& { return s.postgres.drain_timeout; },
             "How long SIGTERM waits until Postgres has everything that was taken. What it has not "

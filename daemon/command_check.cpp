@@ -4,12 +4,13 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <system_error>
-#include <variant>
+#include <vector>
 
 #include "config/memory_budget.hpp"
 #include "config/model.hpp"
@@ -21,6 +22,8 @@
 #include "daemon/file_lock.hpp"
 #include "daemon/http_server.hpp"
 #include "daemon/redaction.hpp"
+#include "daemon/route_check.hpp"
+#include "daemon/route_list.hpp"
 #include "daemon/spool_directory.hpp"
 #include "daemon/unix_address.hpp"
 #include "ingest/socket_address.hpp"
@@ -250,15 +253,16 @@ void check_server(BlockingPostgres& postgres, Findings& findings) {
 }
 
 // A privilege of the current user on the table, or the GRANT that is missing.
-void check_right(BlockingPostgres& postgres, const std::string& table, const char* privilege,
+bool check_right(BlockingPostgres& postgres, const std::string& table, const char* privilege,
                  Findings& findings) {
   const std::string literal = config::quoted_literal(table);
   if (postgres.value(fmt::format("SELECT has_table_privilege(to_regclass({}), '{}')", literal,
                                  privilege)) == "t")
-    return;
+    return true;
   const std::string user = postgres.value("SELECT quote_ident(current_user)");
   findings.bad(fmt::format("{} may not {} {}", user, privilege, table),
                fmt::format("GRANT {} ON {} TO {};", privilege, table, user), kExitConfig);
+  return false;
 }
 
 // True if the user may look into the schema at all; otherwise the table cannot be told from a
@@ -280,70 +284,68 @@ bool has_schema(BlockingPostgres& postgres, const std::string& schema, Findings&
   return false;
 }
 
-void check_watermark(BlockingPostgres& postgres, const config::Settings& settings,
+// False: there is no watermark table that the daemon could work with.
+bool check_watermark(BlockingPostgres& postgres, const config::Settings& settings,
                      Findings& findings) {
   const std::string& schema = settings.postgres.schema;
-  if (!has_schema(postgres, schema, findings)) return;
+  if (!has_schema(postgres, schema, findings)) return false;
   const std::string table = config::quoted_identifier(schema) + ".watermark";
-  if (postgres.value("SELECT to_regclass(" + config::quoted_literal(table) + ")").empty())
-    return findings.bad("there is no table " + table, "run: sluice schema apply", kExitConfig);
+  if (postgres.value("SELECT to_regclass(" + config::quoted_literal(table) + ")").empty()) {
+    findings.bad("there is no table " + table, "run: sluice schema apply", kExitConfig);
+    return false;
+  }
+  bool allowed = true;
   for (const char* privilege : {"SELECT", "INSERT", "UPDATE"})
-    check_right(postgres, table, privilege, findings);
-  findings.good(table + " is there");
-}
-
-// Things that refuse every row, though the columns and rights are as they should be.
-void check_obstacles(BlockingPostgres& postgres, const sink::Route& route, Findings& findings) {
-  const std::string table = "to_regclass(" + config::quoted_literal(route.table) + ")";
-  if (postgres.value("SELECT row_security_active(" + table + ")") == "t")
-    findings.bad(
-        "row-level security on " + route.table + " keeps COPY out",
-        "ALTER TABLE " + route.table + " DISABLE ROW LEVEL SECURITY, or a role with BYPASSRLS",
-        kExitConfig);
-  std::string fed;
-  for (const sink::Column& column : route.columns)
-    fed += (fed.empty() ? "" : ", ") + config::quoted_literal(column.name);
-  const std::string unfed = postgres.value(
-      "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute WHERE attrelid = " + table +
-      " AND attnum > 0 AND NOT attisdropped AND attnotnull AND NOT atthasdef AND attidentity = ''"
-      " AND attname NOT IN (" +
-      fed + ")");
-  if (!unfed.empty())
-    findings.bad(route.table + " wants a value that no event has: " + unfed,
-                 "give it a DEFAULT, or ALTER COLUMN … DROP NOT NULL", kExitConfig);
+    allowed = check_right(postgres, table, privilege, findings) && allowed;
+  if (allowed) findings.good(table + " is there");
+  return allowed;
 }
 
 // The daemon's own look at the tables, so that both always agree.
-void check_as_the_daemon(const config::Settings& settings, const sink::Route& route,
-                         Findings& findings) {
+sink::Catalog read_catalog(const config::Settings& settings,
+                           const std::vector<sink::Route>& routes) {
+  std::vector<std::string> tables;
+  for (const sink::Route& route : routes) tables.push_back(route.table);
   sink::PostgresDatabase database(
       {.dsn = settings.postgres.dsn, .schema = settings.postgres.schema, .instance = "check"});
   database.start_connect();
   wait_until_done(database, kQueryTimeout, "connecting");
-  database.start_describe(std::span(&route.table, 1));
+  database.start_describe(tables);
   wait_until_done(database, kQueryTimeout, "the look at the catalog");
-  const auto bound = sink::bind_columns(route, database.catalog().tables.at(0).columns);
-  if (const auto* failure = std::get_if<sink::Failure>(&bound))
-    return findings.bad(failure->message,
-                        "mend the table, or move it away and run: sluice schema apply",
-                        kExitConfig);
-  findings.good(route.table + " takes every column with its type");
+  return database.catalog();
 }
 
-void check_events(BlockingPostgres& postgres, const config::Settings& settings,
+void check_one_route(const sink::Route& route, const sink::CatalogTable& table,
+                     const sink::Catalog& catalog, Findings& findings) {
+  bool takes_events = true;
+  for (const RouteFinding& finding : check_route(route, table, catalog)) {
+    if (finding.kind == RouteFinding::Kind::note) {
+      findings.note(finding.what, finding.next_step);
+    } else {
+      takes_events = false;
+      findings.bad(finding.what, finding.next_step, kExitConfig);
+    }
+  }
+  if (takes_events)
+    findings.good(
+        fmt::format("\"{}\" -> {} takes every column with its type", route.match, route.table));
+}
+
+void check_routes(BlockingPostgres& postgres, const config::Settings& settings,
                   Findings& findings) {
-  const sink::Route route = sink::agent_log_route();
-  const std::string place =
-      postgres.value("SELECT to_regclass(" + config::quoted_literal(route.table) + ")");
-  if (place.empty())
-    return findings.bad("there is no table " + route.table + " on the search_path (" +
-                            postgres.value("SHOW search_path") + ")",
-                        "run: sluice schema apply; if it is in another schema: ALTER ROLE … SET "
-                        "search_path",
-                        kExitConfig);
-  check_right(postgres, route.table, "INSERT", findings);
-  check_obstacles(postgres, route, findings);
-  if (findings.exit_code() == kExitOk) check_as_the_daemon(settings, route, findings);
+  const std::vector<sink::Route> routes = route_list(settings, "check");
+  const sink::Catalog catalog = read_catalog(settings, routes);
+  const bool missing = std::any_of(catalog.tables.begin(), catalog.tables.end(),
+                                   [](const sink::CatalogTable& table) { return !table.exists; });
+  if (missing)
+    findings.note("tables without a schema are looked for on the search_path (" +
+                      postgres.value("SHOW search_path") + ")",
+                  "if they are in another schema: ALTER ROLE … SET search_path");
+  for (std::size_t i = 0; i < routes.size(); ++i)
+    check_one_route(routes[i], catalog.tables.at(i), catalog, findings);
+  if (!takes_every_type(settings))
+    findings.note("no route takes events of every type: those that none matches are refused",
+                  "end with a route for \"*\"");
 }
 
 void check_redaction(const config::Settings& settings, Findings& findings) {
@@ -375,8 +377,10 @@ int run_check(const config::Settings& settings, const std::string& source) {
   try {
     if (const auto postgres = connect(settings, findings)) {
       check_server(*postgres, findings);
-      check_watermark(*postgres, settings, findings);
-      check_events(*postgres, settings, findings);
+      if (check_watermark(*postgres, settings, findings)) {
+        fmt::print("routes:\n");
+        check_routes(*postgres, settings, findings);
+      }
     }
   } catch (const PostgresError& error) {
     findings.bad(error.what(), "look at the server's log", kExitUnavailable);

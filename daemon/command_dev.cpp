@@ -92,7 +92,8 @@ struct Addresses {
   std::string spool;
 };
 
-ChildOptions serve_options(const Addresses& addresses, const DevOptions& options) {
+ChildOptions serve_options(const Addresses& addresses, const config::Settings& settings,
+                           const DevOptions& options) {
   ChildOptions serve;
   serve.arguments = {own_program(), "serve"};
   if (options.config_file) {
@@ -102,6 +103,7 @@ ChildOptions serve_options(const Addresses& addresses, const DevOptions& options
   serve.environment = {{"SLUICE_INGEST_SOCKET", addresses.events},
                        {"SLUICE_POSTGRES_DSN", addresses.dsn},
                        {"SLUICE_POSTGRES_SCHEMA", "sluice"},
+                       {"SLUICE_POSTGRES_MODEL", settings.postgres.model},
                        {"SLUICE_METRICS_LISTEN", addresses.metrics},
                        {"SLUICE_SPOOL_DIR", addresses.spool}};
   // Without a file of its own, the machine's daemon's is none of ours.
@@ -120,17 +122,28 @@ void write_connection(const fs::path& file, const Addresses& addresses) {
          << "PGUSER=postgres\nPGDATABASE=sluice\n";
 }
 
-void print_welcome(const DevPlace& place, const Addresses& addresses) {
+// A first look at what was written.
+std::string_view first_query(std::string_view model) {
+  if (model == "agent_log")
+    return "SELECT occurred_at, type, data, extra FROM events ORDER BY id DESC LIMIT 10";
+  if (model == "conversations")
+    return "SELECT created_at, role, content_text FROM messages ORDER BY id DESC LIMIT 10";
+  if (model == "operations")
+    return "SELECT created_at, event_type, event_data FROM user_events ORDER BY id DESC LIMIT 10";
+  return "SELECT * FROM events ORDER BY id DESC LIMIT 10";
+}
+
+void print_welcome(const DevPlace& place, const Addresses& addresses,
+                   const config::Settings& settings) {
   const std::string events = shell_quoted(addresses.events);
   fmt::print(
       "\nsluice is running. Ctrl-C ends it; the data stays in {}\n\n"
       "  write    echo '{{\"type\":\"hello\"}}' | nc -NU {}\n"
       "           {} send --socket {} FILE\n"
-      "  see      psql -h {} -U postgres -d sluice -c 'SELECT occurred_at, type, data, extra FROM "
-      "events ORDER BY id DESC LIMIT 10'\n"
+      "  see      psql -h {} -U postgres -d sluice -c '{}'\n"
       "  metrics  http://{}/metrics\n\n",
       place.directory.string(), events, shell_quoted(own_program()), events,
-      shell_quoted(addresses.postgres), addresses.metrics);
+      shell_quoted(addresses.postgres), first_query(settings.postgres.model), addresses.metrics);
 }
 
 enum class Ready { yes, stopped, failed };
@@ -174,12 +187,12 @@ int run_daemon(DevCluster& cluster, const DevPlace& place, const config::Setting
   const Addresses addresses{place.events_socket().string(), place.sockets.string(), cluster.dsn(),
                             fmt::format("127.0.0.1:{}", free_port(kMetricsPort)),
                             (place.directory / "spool").string()};
-  ChildProcess serve(serve_options(addresses, options));
+  ChildProcess serve(serve_options(addresses, settings, options));
   const Ready ready = wait_until_ready(serve, addresses.events);
   if (ready == Ready::failed) fmt::print(stderr, "sluice: the daemon did not start\n");
   if (ready == Ready::yes) {
     write_connection(place.connection, addresses);
-    print_welcome(place, addresses);
+    print_welcome(place, addresses, settings);
     watch(serve, cluster);
     fs::remove(place.connection);
   }
@@ -198,7 +211,9 @@ int run_dev(const config::Settings& settings, const DevOptions& options) {
   try {
     const DevPlace place = make_dev_place(options.directory);
     const FileLock lock((place.directory / "LOCK").string(), place.directory.string());
-    DevCluster cluster(place, stop_asked_now);
+    config::ModelOptions model;
+    model.model = settings.postgres.model;
+    DevCluster cluster(place, model, stop_asked_now);
     const int code = run_daemon(cluster, place, settings, options);
     cluster.stop();
     fmt::print("stopped; the data is in {}\n", place.directory.string());

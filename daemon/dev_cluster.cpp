@@ -71,7 +71,8 @@ bool wait_until_gone(const fs::path& data) {
 
 }  // namespace
 
-DevCluster::DevCluster(const DevPlace& place, bool (*stop_asked)())
+DevCluster::DevCluster(const DevPlace& place, const config::ModelOptions& model,
+                       bool (*stop_asked)())
     : place_(place), dsn_(dsn_of(place, kDatabase)) {
   make_if_missing();
   end_leftover();
@@ -79,7 +80,7 @@ DevCluster::DevCluster(const DevPlace& place, bool (*stop_asked)())
   try {
     wait_until_it_answers(stop_asked);
     make_database();
-    static_cast<void>(apply_model(dsn_, config::ModelOptions{}));
+    static_cast<void>(apply_model(dsn_, model));
   } catch (...) {
     stop();
     throw;

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "config/model.hpp"
 #include "daemon/child_process.hpp"
 #include "daemon/dev_place.hpp"
 
@@ -19,13 +20,13 @@ class DevCluster final {
  public:
   // Makes the cluster if there is none, ends a server that an earlier run left behind, and starts.
   // Throws DevError. `stop_asked` is looked at while it waits; a true one is a DevError too.
-  DevCluster(const DevPlace& place, bool (*stop_asked)());
+  DevCluster(const DevPlace& place, const config::ModelOptions& model, bool (*stop_asked)());
   DevCluster(const DevCluster&) = delete;
   DevCluster& operator=(const DevCluster&) = delete;
   // As stop().
   ~DevCluster();
 
-  // With the tables of agent_log in it.
+  // With the tables of the model in it.
   [[nodiscard]] const std::string& dsn() const { return dsn_; }
   // None while it runs.
   [[nodiscard]] std::optional<int> exit_code() { return server_->exit_code(); }

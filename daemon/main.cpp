@@ -43,6 +43,7 @@ struct CommandLine {
   std::vector<std::string> segments;
   bool json = false;
   config::ModelOptions model;
+  std::optional<std::string> model_name;
   std::string partition;
   std::string index = "basic";
   bool markdown = false;
@@ -75,6 +76,7 @@ config::Settings load_settings(const CommandLine& line) {
 
 config::ModelOptions model_options(const CommandLine& line, const config::Settings& settings) {
   config::ModelOptions options = line.model;
+  options.model = line.model_name.value_or(settings.postgres.model);
   options.own_schema = settings.postgres.schema;
   if (line.partition == "none") options.partition = config::Partition::none;
   if (line.partition == "day") options.partition = config::Partition::day;
@@ -83,12 +85,17 @@ config::ModelOptions model_options(const CommandLine& line, const config::Settin
   return options;
 }
 
+void add_model_option(CLI::App* command, CommandLine& line) {
+  command
+      ->add_option("--model", line.model_name,
+                   "the tables, and the routes that fill them; else postgres.model")
+      ->type_name("MODEL")
+      ->check(CLI::IsMember(config::model_names()));
+}
+
 void add_model_options(CLI::App* command, CommandLine& line) {
   add_config_option(command, line);
-  command->add_option("--model", line.model.model, "which tables; each has its own page of SQL")
-      ->type_name("MODEL")
-      ->check(CLI::IsMember(config::model_names()))
-      ->capture_default_str();
+  add_model_option(command, line);
   command->add_option("--schema", line.model.schema, "schema of the model's tables")
       ->type_name("NAME")
       ->capture_default_str();
@@ -191,8 +198,11 @@ void add_dev_command(CLI::App& app, CommandLine& line) {
       app, "dev", "run a private Postgres and the daemon, with nothing to configure", line,
       [&line] {
         line.dev.config_file = line.config_file;
-        return run_dev(config::load(line.config_file, config::process_environment()), line.dev);
+        config::Settings settings = config::load(line.config_file, config::process_environment());
+        if (line.model_name) settings.postgres.model = *line.model_name;
+        return run_dev(settings, line.dev);
       });
+  add_model_option(dev, line);
   dev->add_option("--config", line.config_file, "settings other than the socket's and Postgres's")
       ->type_name("FILE");
   dev->add_option("--dir", line.dev.directory, "where the data lives")

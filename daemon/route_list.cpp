@@ -5,6 +5,8 @@
 #include <string_view>
 #include <utility>
 
+#include "config/loader.hpp"
+
 namespace sluice::daemon {
 
 namespace {
@@ -123,14 +125,15 @@ sink::Route route_of(const Settings::Route& given, const Settings& settings,
 }  // namespace
 
 std::vector<sink::Route> route_list(const Settings& settings, const std::string& instance) {
-  if (settings.routes.empty()) return {sink::agent_log_route()};
+  const auto given =
+      settings.routes.empty() ? config::model_routes(settings.postgres.model) : settings.routes;
   std::vector<sink::Route> routes;
-  for (const auto& route : settings.routes) routes.push_back(route_of(route, settings, instance));
+  for (const auto& route : given) routes.push_back(route_of(route, settings, instance));
   return routes;
 }
 
 bool takes_every_type(const Settings& settings) {
-  return settings.routes.empty() || settings.routes.back().match == "*";
+  return route_list(settings, "").back().match == "*";
 }
 
 }  // namespace sluice::daemon

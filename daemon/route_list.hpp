@@ -9,8 +9,8 @@
 
 namespace sluice::daemon {
 
-// `instance` is the daemon's name, for columns that hold it. Without any in the settings, the one
-// of the model agent_log: every event into `events`.
+// `instance` is the daemon's name, for columns that hold it. Without any in the settings, those of
+// postgres.model.
 [[nodiscard]] std::vector<sink::Route> route_list(const config::Settings& settings,
                                                   const std::string& instance);
 

@@ -28,6 +28,7 @@
 #include "daemon/metrics.hpp"
 #include "daemon/pipeline.hpp"
 #include "daemon/redaction.hpp"
+#include "daemon/route_list.hpp"
 #include "daemon/sd_notify.hpp"
 #include "daemon/spool_directory.hpp"
 #include "daemon/spool_log.hpp"
@@ -279,6 +280,9 @@ int run_serve(const config::Settings& settings) {
   Log log(std::move(log_options));
   try {
     check_dsn(settings);
+    if (!takes_every_type(settings))
+      log.warning("no route takes events of every type: those that none matches are refused",
+                  {{"next", "end the configuration with a [[route]] for \"*\""}});
     return Server(settings, log).run();
   } catch (const LockedError& error) {
     log.error(error.what());

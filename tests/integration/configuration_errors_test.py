@@ -105,9 +105,9 @@ class ConfigurationErrors(SluiceTest):
 
     def column_of_a_wrong_type(self):
         name = self.database()
-        self.query("ALTER TABLE events ALTER COLUMN session_id TYPE inet USING NULL", dbname=name)
-        return self.start(Case("column of a wrong type", "session_id", lambda: self.query(
-            "ALTER TABLE events ALTER COLUMN session_id TYPE text", dbname=name)), name)
+        self.query("ALTER TABLE events ALTER COLUMN producer_uid TYPE uuid USING NULL", dbname=name)
+        return self.start(Case("column of a wrong type", "producer_uid", lambda: self.query(
+            "ALTER TABLE events ALTER COLUMN producer_uid TYPE bigint USING NULL", dbname=name)), name)
 
     def refused_row(self):
         name = self.database()

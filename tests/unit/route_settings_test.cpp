@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "config/loader.hpp"
+#include "config/model.hpp"
+#include "config/settings_table.hpp"
 #include "daemon/route_list.hpp"
 
 namespace sluice::config {
@@ -196,13 +198,30 @@ TEST_CASE("route settings: a route that no event reaches is refused") {
   CHECK(problems_of(with_matches({"a.b", "a.*", "a", "a*", "*"})).empty());
 }
 
-TEST_CASE("route list: without any route the agent log takes every event") {
-  const Settings settings = default_settings();
+TEST_CASE("route list: without any route those of the model count, and take every event") {
+  Settings settings = default_settings();
   const auto routes = daemon::route_list(settings, "host-1");
-  REQUIRE(routes.size() == 1);
-  CHECK(routes[0].table == "events");
-  CHECK(routes[0].match == "*");
+  REQUIRE(routes.size() == 3);
+  CHECK(routes[0].table == "nodes");
+  CHECK(routes[2].table == "events");
+  CHECK(routes[2].match == "*");
+  CHECK(routes[2].place.starts_with("agent_log.toml:"));
   CHECK(daemon::takes_every_type(settings));
+  settings.postgres.model = "spirits";
+  CHECK(daemon::route_list(settings, "host-1").at(0).table == "spirits");
+  settings.postgres.model = "conversations";
+  CHECK_FALSE(daemon::takes_every_type(settings));
+}
+
+TEST_CASE("route list: every model has routes, and is a choice of the setting") {
+  const Setting* const setting = find_setting("postgres", "model");
+  REQUIRE(setting != nullptr);
+  std::vector<std::string> choices(setting->choices.begin(), setting->choices.end());
+  CHECK(choices == model_names());
+  for (const std::string& model : model_names()) {
+    CAPTURE(model);
+    CHECK_FALSE(model_routes(model).empty());
+  }
 }
 
 TEST_CASE("route list: a last route that matches less than everything is seen") {
