@@ -22,7 +22,7 @@ using spool::FieldSpan;
 using spool::ValueKind;
 
 constexpr std::size_t kFieldCount = 8;
-constexpr std::size_t kNoSlot = static_cast<std::size_t>(-1);
+constexpr std::uint32_t kNoSlot = 0xffffffff;
 // The most that a JSON scalar of the daemon's own takes: a uuid or a moment in quotes.
 constexpr std::size_t kMadeBytesMax = 48;
 static_assert(kMadeBytesMax >= spool::kRfc3339Bytes + 2);
@@ -136,6 +136,7 @@ CopyEncoder::CopyEncoder(std::span<const Column> columns, std::span<const BoundC
   if (std::any_of(bound.begin(), bound.end(), needs_text_format)) format_ = CopyFormat::text;
   fixed_bytes_ = sizeof(std::uint16_t) + columns.size() * kBinaryValueBytesMax;
   targets_.reserve(columns.size());
+  names_.reserve(columns.size());
   for (std::size_t i = 0; i < columns.size(); ++i) {
     add_target(columns[i], bound[i]);
     const auto uses = std::count_if(columns.begin(), columns.end(), [&](const Column& column) {
@@ -174,27 +175,28 @@ void CopyEncoder::add_target(const Column& column, const BoundColumn& bound) {
                 .field = field_of(column.source).value_or(Field{}),
                 .column = bound,
                 .required = column.required,
-                .slot = kNoSlot,
-                .bytes = {},
-                .name = column.name};
+                .slot = kNoSlot};
   if (column.source == Source::member || column.source == Source::pointer) {
     target.slot = slot_of(column);
+  } else if (column.source == Source::constant) {
+    target.slot = static_cast<std::uint32_t>(constants_.size());
+    constants_.push_back(encoded_constant(bound, column.from));
+    fixed_bytes_ += constants_.back().size();
   }
-  if (column.source == Source::constant) encode_constant(target, column.from);
   if (column.source == Source::extra) ++extra_columns_;
   has_lines_ = has_lines_ || column.source == Source::line;
-  fixed_bytes_ += target.bytes.size();
-  targets_.push_back(std::move(target));
+  targets_.push_back(target);
+  names_.push_back(column.name);
 }
 
-std::size_t CopyEncoder::slot_of(const Column& column) {
+std::uint32_t CopyEncoder::slot_of(const Column& column) {
   const std::vector<std::string> path = column.source == Source::member
                                             ? std::vector<std::string>{column.from}
                                             : pointer_tokens(column.from);
   std::string name;
   for (const std::string& token : path) name += token + '\0';
   const auto found = std::find(slot_names_.begin(), slot_names_.end(), name);
-  const auto slot = static_cast<std::size_t>(found - slot_names_.begin());
+  const auto slot = static_cast<std::uint32_t>(found - slot_names_.begin());
   if (found != slot_names_.end()) return slot;
   slot_names_.push_back(std::move(name));
   // What is below `data` is looked for there, everything else in the members of the event.
@@ -207,18 +209,19 @@ std::size_t CopyEncoder::slot_of(const Column& column) {
   return slot;
 }
 
-void CopyEncoder::encode_constant(Target& target, const std::string& json) const {
+std::string CopyEncoder::encoded_constant(const BoundColumn& column,
+                                          const std::string& json) const {
   CopyBuffer buffer;
   Misfit misfit = Misfit::none;
   const JsonValue value = json_value(json);
   if (format_ == CopyFormat::text) {
-    (void)append_text_value(buffer, scratch_.text, target.column, value, 0, misfit);
+    (void)append_text_value(buffer, scratch_.text, column, value, 0, misfit);
   } else {
     char* const out = buffer.prepare(kBinaryValueBytesMax + json.size());
-    const char* const end = write_binary_value(out, target.column.type, value, 0, misfit);
+    const char* const end = write_binary_value(out, column.type, value, 0, misfit);
     if (misfit == Misfit::none) buffer.commit(end);
   }
-  target.bytes = text_of(buffer);
+  return std::string(text_of(buffer));
 }
 
 void CopyEncoder::append_header(CopyBuffer& buffer) const {
@@ -241,7 +244,8 @@ std::optional<EncodeError> CopyEncoder::append_row(const EventView& event,
                                                       : append_text(row, buffer, failed);
   if (misfit == Misfit::none) [[likely]]
     return std::nullopt;
-  return EncodeError{std::string(sqlstate_of(misfit)), failed->name,
+  return EncodeError{std::string(sqlstate_of(misfit)),
+                     names_[static_cast<std::size_t>(failed - targets_.data())],
                      std::string(message_of(misfit))};
 }
 
@@ -265,7 +269,7 @@ std::size_t CopyEncoder::row_bytes_max(const Row& row) const {
   if (!has_to_look_) return bytes;
   bytes += extra_columns_ * extra_members_.bytes_max(row.flags);
   for (const Target& target : targets_) {
-    if (target.slot != kNoSlot) {
+    if (target.source == Source::member || target.source == Source::pointer) {
       bytes += mended_bytes_max(scratch_.found[target.slot].text.size(), row.flags);
     } else if (target.source == Source::line) {
       bytes += mended_bytes_max(row.event.line().size(), row.flags);
@@ -351,8 +355,7 @@ char* CopyEncoder::write_binary(char* out, const Target& target, const Row& row,
       std::memcpy(out, row.event.text(*span).data(), span->length);
       return out + span->length;
     case Way::constant:
-      std::memcpy(out, target.bytes.data(), target.bytes.size());
-      return out + target.bytes.size();
+      return std::copy(constants_[target.slot].begin(), constants_[target.slot].end(), out);
     case Way::extra:
       return write_extra(out, target, row, misfit);
     case Way::any:
@@ -403,7 +406,7 @@ Misfit CopyEncoder::append_text(const Row& row, CopyBuffer& buffer, const Target
 bool CopyEncoder::append_text_column(const Target& target, const Row& row, CopyBuffer& buffer,
                                      Misfit& misfit) const {
   if (target.source == Source::constant) {
-    buffer.append(target.bytes);
+    buffer.append(constants_[target.slot]);
     return true;
   }
   JsonValue value;

@@ -73,9 +73,7 @@ class CopyEncoder final {
     spool::Field field;  // of a source that is one
     BoundColumn column;
     bool required;
-    std::size_t slot;   // in found_, of a member or pointer
-    std::string bytes;  // of a constant, as each row has it
-    std::string name;
+    std::uint32_t slot;  // of a member or pointer in found_, of a constant in constants_
   };
   // What is found anew for each event, kept for its memory alone.
   struct Scratch {
@@ -86,8 +84,9 @@ class CopyEncoder final {
   };
 
   void add_target(const Column& column, const BoundColumn& bound);
-  [[nodiscard]] std::size_t slot_of(const Column& column);
-  void encode_constant(Target& target, const std::string& json) const;
+  [[nodiscard]] std::uint32_t slot_of(const Column& column);
+  [[nodiscard]] std::string encoded_constant(const BoundColumn& column,
+                                             const std::string& json) const;
   [[nodiscard]] static Way way_of(const Column& column, const BoundColumn& bound);
   void find_values(const Row& row) const;
   [[nodiscard]] std::size_t row_bytes_max(const Row& row) const;
@@ -103,6 +102,8 @@ class CopyEncoder final {
 
   CopyFormat format_ = CopyFormat::binary;
   std::vector<Target> targets_;
+  std::vector<std::string> names_;       // of the columns
+  std::vector<std::string> constants_;   // as each row has them
   std::vector<std::string> slot_names_;  // the name or pointer of each slot
   JsonLookup in_members_;                // of the event's extra runs
   JsonLookup in_data_;

@@ -82,11 +82,6 @@ const char* skip_container(const char* at, const char* end) {
 
 }  // namespace
 
-const char* skip_space(const char* at, const char* end) {
-  while (at != end && is_space(*at)) ++at;
-  return at;
-}
-
 const char* skip_string(const char* at, const char* end, bool& escaped) {
   ++at;
   while (true) {
@@ -135,14 +130,7 @@ JsonMember member_at(const char* at, const char* end) {
   return {at, {at + 1, static_cast<std::size_t>(behind - at) - 2}, escaped, value};
 }
 
-const char* skip_comma(const char* at, const char* end) {
-  at = skip_space(at, end);
-  if (at == end || *at != ',') return at;
-  return skip_space(at + 1, end);
-}
-
-bool key_is(const JsonMember& member, std::string_view name) {
-  if (!member.key_is_escaped) return member.key == name;
+bool escaped_key_is(const JsonMember& member, std::string_view name) {
   // An escape is longer than what it stands for.
   if (member.key.size() <= name.size() || member.key.size() > 6 * name.size()) return false;
   std::string decoded(member.key.size(), '\0');

@@ -47,17 +47,10 @@ spool::Chunk make_events(spool::ByteBudget& budget, int count) {
   return chunk;
 }
 
-void encode_agent_log(benchmark::State& state) {
+void encode(benchmark::State& state, const CopyEncoder& encoder) {
   spool::ByteBudget budget(std::size_t{64} << 20);
   constexpr int kEvents = 100;
   const spool::Chunk chunk = make_events(budget, kEvents);
-  const Route route = agent_log_route();
-  const BoundColumn types[] = {
-      {ColumnType::uuid},  {ColumnType::timestamptz}, {ColumnType::text},
-      {ColumnType::text},  {ColumnType::text},        {ColumnType::uuid},
-      {ColumnType::jsonb}, {ColumnType::jsonb},       {ColumnType::timestamptz},
-      {ColumnType::int8},  {ColumnType::text}};
-  const CopyEncoder encoder(route.columns, types);
   CopyBuffer buffer;
   for (auto _ : state) {
     buffer.clear();
@@ -72,7 +65,34 @@ void encode_agent_log(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * kEvents);
   state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(buffer.size()));
 }
+
+void encode_agent_log(benchmark::State& state) {
+  const Route route = agent_log_route();
+  const BoundColumn types[] = {
+      {ColumnType::uuid},  {ColumnType::timestamptz}, {ColumnType::text},
+      {ColumnType::text},  {ColumnType::text},        {ColumnType::uuid},
+      {ColumnType::jsonb}, {ColumnType::jsonb},       {ColumnType::timestamptz},
+      {ColumnType::int8},  {ColumnType::text}};
+  encode(state, CopyEncoder(route.columns, types));
+}
 BENCHMARK(encode_agent_log);
+
+// Members, pointers into data and what is left for extra: the event's text has to be walked over.
+void encode_members_and_pointers(benchmark::State& state) {
+  const Column columns[] = {{"id", Source::id},
+                            {"time", Source::occurred_at},
+                            {"tool", Source::pointer, "/data/tool"},
+                            {"cost", Source::pointer, "/data/cost"},
+                            {"tokens", Source::pointer, "/data/tokens/in"},
+                            {"host", Source::member, "host"},
+                            {"region", Source::constant, "\"eu-1\""},
+                            {"extra", Source::extra}};
+  const BoundColumn types[] = {{ColumnType::uuid},    {ColumnType::timestamptz}, {ColumnType::text},
+                               {ColumnType::numeric}, {ColumnType::int8},        {ColumnType::text},
+                               {ColumnType::text},    {ColumnType::jsonb}};
+  encode(state, CopyEncoder(columns, types));
+}
+BENCHMARK(encode_members_and_pointers);
 
 }  // namespace
 }  // namespace sluice::sink
