@@ -9,6 +9,7 @@ namespace {
 
 // An entry of the dedupe window, with its share of the hash table.
 constexpr std::uint64_t kDedupeKeyBytes = 32;
+constexpr std::uint64_t kRejectsPendingBytes = 1ULL << 20;
 constexpr std::uint64_t kBlockBytes = 256ULL << 10;
 // A named producer's last line, in a list by age and a hash table into it.
 constexpr std::uint64_t kProducerBytes = 128;
@@ -29,6 +30,10 @@ std::vector<MemoryShare> memory_budget(const Settings& settings) {
       {"named producers (spool.producers_max)", settings.spool.producers_max * kProducerBytes},
   };
   if (settings.spool.on_disk()) {
+    shares.push_back(
+        {"refused lines on their way to the dead letters (1MiB and one "
+         "ingest.line_bytes_max)",
+         kRejectsPendingBytes + settings.ingest.line_bytes_max});
     // A block is closed at 256 KiB, but takes one line whole.
     shares.push_back({"blocks read back from the spool, one for each of postgres.lanes",
                       settings.postgres.lanes * (kBlockBytes + settings.ingest.line_bytes_max)});

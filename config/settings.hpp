@@ -28,6 +28,7 @@ struct Settings {
     std::string default_type;
     std::vector<std::string> time_fields;
     std::string on_full;
+    std::uint64_t rejects_bytes_max = 0;
   } ingest;
 
   // Beside those of [ingest]. What the file does not say of one is as [ingest] has it.

@@ -116,6 +116,12 @@ const std::array kTable = {
             0,
             {"wait", "reject", "drop"}},
 
+    Setting{"ingest", "rejects_bytes_max", Kind::size, "64MiB",
+            [](Settings& s) -> std::uint64_t& { return s.ingest.rejects_bytes_max; },
+            "Most bytes of refused lines that are kept among the dead letters, of producers that "
+            "did not ask for acks; further ones are only counted. 0 keeps none.",
+            0, kTiB},
+
     Setting{"spool", "dir", Kind::text, "/var/lib/sluice",
             [](Settings& s) -> std::string& { return s.spool.dir; },
             "Directory of the spool, on a local disk that outlives what the events must outlive."},
@@ -238,8 +244,7 @@ const std::array kTable = {
             {"text", "json"}},
 };
 
-constexpr std::array<std::string_view, 2> kLater = {"ingest.rejects_bytes_max",
-                                                    "postgres.parent_wait"};
+constexpr std::array<std::string_view, 1> kLater = {"postgres.parent_wait"};
 
 constexpr std::array<RouteSetting, 9> kRouteSettings = {
     {{"match", "text", "",

@@ -110,6 +110,15 @@ void collect_redacted(Families& families, const ingest::Redactor* redactor) {
   }
 }
 
+void collect_rejects(Families& families, const MetricsGauges& gauges) {
+  const spool::RejectLog* const rejects = gauges.rejects;
+  families.push_back(make_family(Metric::rejects));
+  add_value(families.back(), rejects == nullptr ? 0 : rejects->kept(), {{"kept", "yes"}});
+  add_value(families.back(), rejects == nullptr ? 0 : rejects->unkept(), {{"kept", "no"}});
+  add_single(families, Metric::rejects_bytes, rejects == nullptr ? 0 : rejects->bytes());
+  add_single(families, Metric::rejects_bytes_max, gauges.rejects_bytes_max);
+}
+
 void collect_connections(Families& families, const ingest::IngestCounters& ingest) {
   const std::uint64_t closed = value(ingest.connections_closed);
   const std::uint64_t opened = value(ingest.connections_opened);
@@ -176,6 +185,7 @@ std::string Metrics::text() const {
   add_single(families, Metric::oldest_event_age, gauges_.oldest_event_age_seconds());
   collect_lines(families, ingest_);
   collect_redacted(families, gauges_.redactor);
+  collect_rejects(families, gauges_);
   collect_connections(families, ingest_);
   add_single(families, Metric::acks_sent, value(ingest_.acks_sent));
   add_single(families, Metric::nacks_sent, value(ingest_.nacks_sent));

@@ -10,6 +10,7 @@
 #include "daemon/spool_metrics.hpp"
 #include "ingest/ingest_counters.hpp"
 #include "ingest/redactor.hpp"
+#include "spool/reject_log.hpp"
 
 namespace sluice::daemon {
 
@@ -18,6 +19,8 @@ struct MetricsGauges {
   std::function<std::uint64_t()> queue_bytes;
   std::uint64_t queue_bytes_max = 0;
   const ingest::Redactor* redactor = nullptr;  // none: nothing is redacted
+  const spool::RejectLog* rejects = nullptr;   // none: refused lines are only counted
+  std::uint64_t rejects_bytes_max = 0;
   bool spool_on_disk = false;
   // Appended to the spool and not yet committed.
   std::function<std::uint64_t()> events_in_spool;

@@ -43,6 +43,13 @@ const std::array<MetricInfo, kMetricCount> kMetrics = {{
     {Metric::redacted, "sluice_redacted_total", counter, "",
      "`rule`: the `name` of the [[redact]], or its number",
      "Values of events that were replaced, by [[redact]]."},
+    {Metric::rejects, "sluice_rejects_total", counter, "", "`kept`: `yes`, `no`",
+     "Refused lines of producers that did not ask for acks, by whether the line is among the dead "
+     "letters; `no` when there was no room, or the disk failed."},
+    {Metric::rejects_bytes, "sluice_rejects_bytes", gauge, "bytes", "",
+     "Bytes of the files of refused lines, aside/rejects-<n>.ndjson."},
+    {Metric::rejects_bytes_max, "sluice_rejects_max_bytes", gauge, "bytes", "",
+     "The bound of sluice_rejects_bytes (ingest.rejects_bytes_max); 0 without a spool on disk."},
     {Metric::connections, "sluice_connections", gauge, "", "", "Producers' open connections."},
     {Metric::connections_opened, "sluice_connections_opened_total", counter, "", "",
      "Connections opened by producers."},

@@ -23,6 +23,9 @@ enum class Metric {
   id_conflicts,
   time_skew,
   redacted,
+  rejects,
+  rejects_bytes,
+  rejects_bytes_max,
   connections,
   connections_opened,
   connections_refused,
@@ -65,7 +68,7 @@ enum class Metric {
   process_open_fds,
   process_max_fds,
 };
-inline constexpr std::size_t kMetricCount = 53;
+inline constexpr std::size_t kMetricCount = 56;
 
 enum class MetricKind { counter, gauge, histogram };
 

@@ -169,6 +169,12 @@ Pipeline::Pipeline(const config::Settings& settings, spool::Disk* disk,
       journal_({settings.spool.sync_delay},
                {queue_, dedupe_, ids_, spool_.writer(), producers_, commits_, counters_}) {
   if (disk != nullptr) aside_.emplace(aside_options(settings_), *disk);
+  if (disk != nullptr) {
+    spool::RejectLogOptions options;
+    options.bytes_max = settings_.ingest.rejects_bytes_max;
+    options.on_full = reporters.rejects_full;
+    rejects_.emplace(std::move(options), *disk, spool::Uuid::random());
+  }
   for (std::size_t i = 0; i < settings_.postgres.lanes; ++i) {
     lanes_.push_back(std::make_unique<LaneParts>(settings_, i, spool_.reader(i),
                                                  aside_ ? &*aside_ : nullptr, commits_, breaker_,
@@ -214,6 +220,7 @@ void Pipeline::make_listener(std::vector<EventSocket> sockets) {
   }
   ingest::ListenerStages stages{budget_,   parser_, queue_, counters_, listener_reporter_,
                                 producers_};
+  stages.rejects = rejects_ ? &*rejects_ : nullptr;
   stages.spool_full = [this] { return spool_full_.load(std::memory_order_relaxed); };
   listener_ = std::make_unique<ingest::Listener>(ingest_io_, std::move(listening),
                                                  std::move(options), stages);
@@ -253,6 +260,7 @@ void Pipeline::run_journal() {
     journal_turns_.fetch_add(1, std::memory_order_relaxed);
     if (draining_) journal_.finish_soon();
     const auto turn = journal_.turn(journal_now());
+    if (rejects_) rejects_->write(journal_now().steady_ms);
     spool_full_.store(
         turn.result == ingest::Journal::Result::spool_full && !spool_.why_full().empty(),
         std::memory_order_relaxed);
@@ -322,6 +330,7 @@ Undelivered Pipeline::drain(milliseconds timeout) {
   if (spool_.on_disk()) rescue_to_spool(lock);
   lock.unlock();
   stop_threads();
+  if (rejects_) rejects_->write(journal_now().steady_ms);
   spool_.close(journal_now());
   return {events_in_memory(), events_in_spool()};
 }
@@ -378,6 +387,8 @@ MetricsGauges Pipeline::gauges() const {
   gauges.queue_bytes = [this] { return std::uint64_t{budget_.used_bytes()}; };
   gauges.queue_bytes_max = budget_.bytes_max();
   gauges.redactor = redactor_.get();
+  gauges.rejects = rejects_ ? &*rejects_ : nullptr;
+  gauges.rejects_bytes_max = rejects_ ? settings_.ingest.rejects_bytes_max : 0;
   gauges.spool_on_disk = spool_.on_disk();
   gauges.events_recovered = spool_.events_recovered();
   gauges.spool_bytes = [this] { return spool_.bytes(); };

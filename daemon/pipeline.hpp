@@ -33,6 +33,7 @@
 #include "sink/lane.hpp"
 #include "spool/aside_log.hpp"
 #include "spool/producer_table.hpp"
+#include "spool/reject_log.hpp"
 
 namespace sluice::daemon {
 
@@ -42,6 +43,8 @@ struct PipelineReporters {
   ingest::ListenerReporter& listener;
   spool::SpoolReporter& spool;
   SpoolMetrics& spool_metrics;
+  // See spool::RejectLogOptions::on_full.
+  std::function<void(bool full)> rejects_full = [](bool) {};
 };
 
 // What drain() leaves.
@@ -119,6 +122,7 @@ class Pipeline final {
   ingest::EventQueue queue_;
   const std::unique_ptr<ingest::Redactor> redactor_;  // none: nothing is redacted
   const ingest::ParserOptions parser_options_;
+  std::optional<spool::RejectLog> rejects_;  // none without a spool on disk
   ingest::EventParser parser_;
   std::vector<std::unique_ptr<ingest::EventParser>> other_parsers_;  // of other default types
   ingest::DedupeWindow dedupe_;

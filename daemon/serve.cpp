@@ -96,7 +96,8 @@ class Server {
         listener_log_(log),
         spool_log_(log, spool_metrics_),
         pipeline_(settings, spool_directory_ ? &spool_directory_->disk() : nullptr,
-                  {lane_reporters_, listener_log_, spool_log_, spool_metrics_},
+                  {lane_reporters_, listener_log_, spool_log_, spool_metrics_,
+                   [this](bool full) { tell_rejects_full(full); }},
                   [this](const std::exception& failure) { stage_failed(failure); }),
         metrics_(kVersion, pipeline_.ingest_counters(), lane_metrics_, spool_metrics_,
                  pipeline_.gauges()),
@@ -145,6 +146,15 @@ class Server {
     };
     pages.status = [this] { return status_line() + "\n"; };
     return pages;
+  }
+
+  // Called on the journal's thread.
+  void tell_rejects_full(bool full) {
+    if (!full) return log_.info("there is room for refused lines among the dead letters again");
+    log_.warning(
+        "ingest.rejects_bytes_max is reached: further refused lines are only counted, until files "
+        "of aside/rejects-*.ndjson are taken away",
+        {{"bytes", settings_.ingest.rejects_bytes_max}});
   }
 
   std::string status_line() const {

@@ -61,14 +61,14 @@ class Connection::Turn final {
         return;
       case LineKind::too_long:
         ++received_;
-        refuse(Refusal::too_long);
+        refuse(Refusal::too_long, 0, "");
         return;
       case LineKind::whole:
         ++received_;
         if (has_room_ && !takes_no_more()) {
           parse(line.text);
         } else {
-          turn_away();
+          turn_away(line.text);
         }
         return;
     }
@@ -89,7 +89,7 @@ class Connection::Turn final {
     receipt_.line_delta = static_cast<std::uint32_t>(number_ - first_line_);
     bytes_left_ -= std::min(bytes_left_, line.size() + 1);
     if (const auto refusal = connection_.parser_.parse(line, receipt_, chunk_)) {
-      refuse(*refusal);
+      refuse(*refusal, line.size(), connection_.parser_.kept_line());
       return;
     }
     last_line_ = number_;
@@ -117,20 +117,36 @@ class Connection::Turn final {
     shared_.queue.push(*connection_.producer_, std::exchange(chunk_, {}), std::move(origin));
   }
 
-  void refuse(Refusal reason) {
+  // `kept`: what may be kept of the line; `line_bytes` 0: not known.
+  void refuse(Refusal reason, std::size_t line_bytes, std::string_view kept) {
     add(shared_.counters.refused[static_cast<std::size_t>(reason)], 1);
     shared_.reporter.line_refused(
         {reason, connection_.peer_.uid, connection_.peer_.connection, number_});
-    if (connection_.session_) connection_.session_->refused(number_, reason);
+    if (connection_.session_) {
+      connection_.session_->refused(number_, reason);
+    } else {
+      keep(reason, line_bytes, kept);
+    }
+  }
+
+  // Of a producer that is told nothing.
+  void keep(Refusal reason, std::size_t line_bytes, std::string_view kept) {
+    if (shared_.rejects == nullptr) return;
+    shared_.rejects->keep({refusal_code(reason), receipt_.received_us, connection_.peer_.uid,
+                           connection_.peer_.connection, number_, line_bytes, kept});
   }
 
   [[nodiscard]] bool takes_no_more() const {
     return connection_.session_ && connection_.session_->takes_no_more();
   }
 
-  void turn_away() {
+  void turn_away(std::string_view line) {
     ++turned_away_;
-    if (connection_.session_) connection_.session_->refused(number_, Refusal::full);
+    if (connection_.session_) {
+      connection_.session_->refused(number_, Refusal::full);
+    } else if (connection_.policy_.on_full != OnFull::drop) {
+      keep(Refusal::full, line.size(), connection_.parser_.redacts() ? "" : line);
+    }
   }
 
   void tell_turned_away() {

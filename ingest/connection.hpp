@@ -26,6 +26,7 @@
 #include "ingest/turn_line.hpp"
 #include "spool/byte_budget.hpp"
 #include "spool/producer_table.hpp"
+#include "spool/reject_log.hpp"
 
 namespace sluice::ingest {
 
@@ -39,6 +40,7 @@ struct ConnectionShared {
   ReadGate& gate;
   TurnLine& turns;
   const spool::ProducerTable& producers;
+  spool::RejectLog* rejects;  // none: lines that are refused are only counted
   std::function<bool()> spool_full;
   HelloFacts facts;
   std::span<char> buffer;  // ReadGate::kReadBytesMax bytes; nothing stays in it between turns

@@ -189,6 +189,7 @@ class EventParser::Document {
   }
 
   [[nodiscard]] std::string_view kept_line() const { return kept_line_; }
+  [[nodiscard]] bool redacts() const { return options_.redactor != nullptr; }
 
   [[nodiscard]] spool::ProducerKey producer_key(std::string_view name, std::uint32_t uid) const {
     const XXH128_hash_t hash =
@@ -653,6 +654,10 @@ std::optional<std::span<const TopMember>> EventParser::members(std::string_view 
 
 std::string_view EventParser::kept_line() const {
   return document_->kept_line();
+}
+
+bool EventParser::redacts() const {
+  return document_->redacts();
 }
 
 spool::ProducerKey EventParser::producer_key(std::string_view name, std::uint32_t uid) const {

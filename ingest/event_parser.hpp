@@ -70,6 +70,8 @@ class EventParser final {
   // redacted; empty where it was refused before that could be found. Lives until the next call and
   // as long as that line.
   [[nodiscard]] std::string_view kept_line() const;
+  // Whether there are rules, so that nothing may be kept of a line that was not parsed.
+  [[nodiscard]] bool redacts() const;
 
   // The members of the line's object in their order; none where parse() would refuse the line as
   // JSON. They live until the next call and as long as `line`. REQUIRES: as parse().

@@ -50,6 +50,8 @@ struct ListenerStages {
   const spool::ProducerTable& producers;
   // Whether the spool takes nothing at the moment: then those who do not wait are turned away.
   std::function<bool()> spool_full = [] { return false; };
+  // Of producers that did not ask for acks; none: such lines are only counted.
+  spool::RejectLog* rejects = nullptr;
 };
 
 // Threads: all of it belongs to the thread that runs `io`, the ingest thread. Only the budget's

@@ -15,13 +15,15 @@ namespace sluice::spool {
 
 // Why an event is here, and who tries it again.
 enum class AsideState : std::uint8_t {
-  dead,     // Postgres refused the row for itself: a person, by `sluice dead retry`
-  waiting,  // the row it refers to is missing, and may be on its way: the daemon, for a while
-  held,     // its route's table is missing, changed or forbidden: the daemon, until it is mended
+  dead,      // Postgres refused the row for itself: a person, by `sluice dead retry`
+  waiting,   // the row it refers to is missing, and may be on its way: the daemon, for a while
+  held,      // its route's table is missing, changed or forbidden: the daemon, until it is mended
+  rejected,  // no event at all, but a line that was refused: see reject_log.hpp. Nobody
 };
+// Of the states in which an event is set aside: those before `rejected`.
 inline constexpr std::size_t kAsideStateCount = 3;
 
-// "dead", "waiting", "held".
+// "dead", "waiting", "held", "rejected".
 [[nodiscard]] std::string_view aside_state_name(AsideState state);
 
 // The texts of a record that is written, borrowed; of one that was read, see AsideText.

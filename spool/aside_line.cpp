@@ -53,7 +53,8 @@ std::optional<std::int64_t> unix_us_of(std::string_view text) {
   return time.time_since_epoch().count();
 }
 
-constexpr std::array<std::string_view, kAsideStateCount> kStateNames = {"dead", "waiting", "held"};
+constexpr std::array<std::string_view, kAsideStateCount + 1> kStateNames = {"dead", "waiting",
+                                                                            "held", "rejected"};
 
 std::optional<AsideState> state_named(std::string_view name) {
   for (std::size_t i = 0; i < kStateNames.size(); ++i) {

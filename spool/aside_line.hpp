@@ -1,8 +1,8 @@
 // One line of an aside file: a record as a JSON object, and what is read back of it.
 //
-//   {"crc32c":"xxxxxxxx","state":"dead"|"waiting"|"held","segment":"…","index":N,"time":"…Z",
-//    "received":"…Z","id":"…","uid":N|null,"route":"…","type":"…","table":"…","sqlstate":"…",
-//    "message":"…","column":"…","line":"…"}\n
+//   {"crc32c":"xxxxxxxx","state":"dead"|"waiting"|"held"|"rejected","segment":"…","index":N,
+//    "time":"…Z","received":"…Z","id":"…","uid":N|null,"route":"…","type":"…","table":"…",
+//    "sqlstate":"…","message":"…","column":"…","line":"…"}\n
 //
 // Lines of the first version lack received, id, route and type. The fields stand in this order and
 // without spaces, so that who reads it back needs no JSON parser and only the line's head. The

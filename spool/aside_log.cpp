@@ -73,6 +73,7 @@ void AsideLog::scan_file(std::uint32_t file, std::uint64_t bytes) {
   const auto* const reading = std::get_if<std::unique_ptr<DiskFile>>(&opened);
   if (reading == nullptr) return;
   (void)scan_aside_file(**reading, [&](const AsideFound& found) {
+    if (found.text.state == AsideState::rejected) return;  // copied here by somebody
     index_.note(found.text.position, {file, found.offset}, found.text.state);
     ++files_[file].lines;
   });
