@@ -132,7 +132,7 @@ struct CopyEncoder::Row {
 };
 
 CopyEncoder::CopyEncoder(std::span<const Column> columns, std::span<const BoundColumn> bound)
-    : extra_members_(columns) {
+    : extra_members_(columns, bound) {
   if (std::any_of(bound.begin(), bound.end(), needs_text_format)) format_ = CopyFormat::text;
   fixed_bytes_ = sizeof(std::uint16_t) + columns.size() * kBinaryValueBytesMax;
   targets_.reserve(columns.size());

@@ -33,9 +33,9 @@ bool is_known_field(const JsonMember& member) {
 
 }  // namespace
 
-ExtraMembers::ExtraMembers(std::span<const Column> columns) {
-  for (const Column& column : columns) {
-    switch (column.source) {
+ExtraMembers::ExtraMembers(std::span<const Column> columns, std::span<const BoundColumn> bound) {
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    switch (columns[i].source) {
       case Source::type:
         takes_[number_of(Field::type)] = true;
         break;
@@ -58,7 +58,8 @@ ExtraMembers::ExtraMembers(std::span<const Column> columns) {
         takes_[number_of(Field::id_member)] = true;
         break;
       case Source::occurred_at:
-        takes_time_ = true;
+        // A day is not the whole of it.
+        takes_time_ = takes_time_ || bound[i].type != ColumnType::date;
         break;
       case Source::received_at:
       case Source::uid:

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "sink/column_value.hpp"
 #include "sink/route.hpp"
 #include "spool/event_record.hpp"
 
@@ -19,8 +20,8 @@ namespace sluice::sink {
 // Thread: one, as for the events.
 class ExtraMembers final {
  public:
-  // None for a route without such a column.
-  explicit ExtraMembers(std::span<const Column> columns);
+  // `bound` are the columns' as bind_columns() returned them, one each.
+  ExtraMembers(std::span<const Column> columns, std::span<const BoundColumn> bound);
 
   // True: nothing but the event's extra runs ever goes there.
   [[nodiscard]] bool takes_only_runs() const;

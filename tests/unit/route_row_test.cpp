@@ -323,6 +323,14 @@ TEST_CASE("extra: an id or a time that the route does not take is kept") {
   CHECK(extra({time}, R"({"time":"soon"})") == R"({"time":"soon"})");
 }
 
+TEST_CASE("extra: a time of which a column takes only the day is kept") {
+  const std::vector<Column> columns = {{"extra", Source::extra}, {"day", Source::occurred_at}};
+  const Parsed event(R"({"time":"2025-01-01T12:00:00Z"})");
+  CHECK(in_binary(columns, {{ColumnType::text}, {ColumnType::date}}, event) ==
+        R"({"time":"2025-01-01T12:00:00Z"})");
+  CHECK(in_binary(columns, {{ColumnType::text}, {ColumnType::timestamp}}, event) == "NULL");
+}
+
 TEST_CASE("extra: a known field whose value does not fit is in it under its name") {
   const Column session{"session_id", Source::session_id};
   CHECK(extra({session}, R"({"session_id":7,"a":1})") == R"({"session_id":7,"a":1})");
