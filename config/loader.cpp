@@ -40,6 +40,24 @@ std::string joined_lines(const Problems& problems) {
   return text;
 }
 
+// Names and values are quoted as they stand in the file, where they may hold anything.
+Problems in_one_line_each(Problems problems) {
+  constexpr std::string_view kHex = "0123456789abcdef";
+  for (std::string& problem : problems) {
+    std::string line;
+    for (const char c : problem) {
+      const auto byte = static_cast<unsigned char>(c);
+      if (byte >= 0x20 && byte != 0x7f) {
+        line += c;
+      } else {
+        line += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
+      }
+    }
+    problem = std::move(line);
+  }
+  return problems;
+}
+
 std::string did_you_mean(std::string_view nearest) {
   return nearest.empty() ? std::string() : "; did you mean " + std::string(nearest) + "?";
 }
@@ -362,7 +380,8 @@ std::string content_of(const std::string& file) {
 }  // namespace
 
 LoadError::LoadError(std::vector<std::string> problems)
-    : std::runtime_error(joined_lines(problems)), problems_(std::move(problems)) {}
+    : std::runtime_error(joined_lines(in_one_line_each(problems))),
+      problems_(in_one_line_each(std::move(problems))) {}
 
 Environment process_environment() {
   Environment environment;

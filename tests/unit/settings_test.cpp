@@ -74,6 +74,11 @@ TEST_CASE("settings: each name in the table is there once and its section is exp
   }
 }
 
+TEST_CASE("settings: a problem is one line, whatever the names and values in the file hold") {
+  CHECK(problem_of("\"a\\n\\u001b\" = 1") == "sluice.toml:1: a\\x0a\\x1b is not a section");
+  CHECK(problem_of("", {{"SLUICE_LOG_LEVEL", "x\ny"}}).find('\n') == std::string::npos);
+}
+
 TEST_CASE("settings: the file wins over the defaults and the environment over the file") {
   const std::string_view toml =
       "[postgres]\nlanes = 4\nbatch_delay = \"5ms\"\n[log]\nlevel = \"debug\"\n";
