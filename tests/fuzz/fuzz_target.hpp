@@ -2,13 +2,13 @@
 // that must hold does not. libFuzzer calls it with bytes that it makes; replay_main.cpp with files.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <memory>
 #include <string_view>
+#include <vector>
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 
@@ -24,15 +24,11 @@ inline void must(bool holds, const char* what) {
 // Bytes in memory of exactly their size, so that the address sanitizer sees a look past their end.
 class ExactBytes final {
  public:
-  explicit ExactBytes(std::string_view text)
-      : bytes_(std::make_unique_for_overwrite<char[]>(text.size())), size_(text.size()) {
-    if (size_ != 0) std::memcpy(bytes_.get(), text.data(), size_);
-  }
-  [[nodiscard]] std::string_view view() const { return {bytes_.get(), size_}; }
+  explicit ExactBytes(std::string_view text) : bytes_(text.begin(), text.end()) {}
+  [[nodiscard]] std::string_view view() const { return {bytes_.data(), bytes_.size()}; }
 
  private:
-  std::unique_ptr<char[]> bytes_;
-  std::size_t size_;
+  const std::vector<char> bytes_;
 };
 
 // The input: some numbers from its front that choose what to do, and the text that it is done to.
@@ -49,6 +45,13 @@ class Input final {
     const auto byte = static_cast<unsigned char>(rest_.front());
     rest_.remove_prefix(1);
     return byte;
+  }
+  // Up to the next LF, which is taken too; the rest if there is none.
+  [[nodiscard]] std::string_view piece() {
+    const std::size_t end = std::min(rest_.find('\n'), rest_.size());
+    const std::string_view piece = rest_.substr(0, end);
+    rest_.remove_prefix(std::min(end + 1, rest_.size()));
+    return piece;
   }
   [[nodiscard]] std::string_view rest() const { return rest_; }
 
