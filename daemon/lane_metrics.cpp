@@ -91,6 +91,7 @@ struct LaneMetrics::Numbers {
   Counter rewound{0};
   Counter lost{0};
   Counter found_committed{0};
+  Counter in_table{0};
   Counter set_aside{0};
   Counter forgotten{0};
   Counter batches{0};
@@ -138,6 +139,7 @@ void LaneMetrics::recovered(std::size_t) {}
 void LaneMetrics::batch_committed(std::size_t, const sink::CommittedBatch& batch) {
   Numbers& numbers = *numbers_;
   add(numbers.committed, batch.events);
+  add(numbers.in_table, batch.duplicates);
   add(numbers.batches, 1);
   add(numbers.copy_bytes, batch.bytes);
   numbers.copy_duration.Observe(seconds_of(batch.copy_time));
@@ -197,6 +199,9 @@ std::uint64_t LaneMetrics::events_lost() const {
 }
 std::uint64_t LaneMetrics::events_found_committed() const {
   return value(numbers_->found_committed);
+}
+std::uint64_t LaneMetrics::events_in_table() const {
+  return value(numbers_->in_table);
 }
 std::uint64_t LaneMetrics::events_set_aside() const {
   return value(numbers_->set_aside);

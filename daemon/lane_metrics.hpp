@@ -52,6 +52,7 @@ class LaneMetrics final : public sink::LaneReporter {
   [[nodiscard]] std::uint64_t events_lost() const;
   // Found committed by a resolve: before a restart, or by a clone of the spool.
   [[nodiscard]] std::uint64_t events_found_committed() const;
+  [[nodiscard]] std::uint64_t events_in_table() const;
   // In the set-aside records, below their segment's watermark.
   [[nodiscard]] std::uint64_t events_set_aside() const;
   // In segments that the database had forgotten, and that were quarantined for it.

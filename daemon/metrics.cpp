@@ -47,6 +47,7 @@ void collect_events(Families& families, const ingest::IngestCounters& ingest,
   const std::uint64_t lost = lanes.events_lost();
   const std::uint64_t rewound = lanes.events_rewound();
   const std::uint64_t committed = lanes.events_committed();
+  const std::uint64_t in_table = lanes.events_in_table();
   const std::uint64_t duplicate = value(ingest.duplicates);
   const std::uint64_t journaled = value(ingest.events_journaled);
   const std::uint64_t turned_away = value(ingest.events_turned_away);
@@ -69,6 +70,7 @@ void collect_events(Families& families, const ingest::IngestCounters& ingest,
   add_value(events, dropped + dropped_unread, {{"stage", "dropped"}});
   add_value(events, journaled, {{"stage", "journaled"}});
   add_value(events, duplicate, {{"stage", "duplicate"}});
+  add_value(events, in_table, {{"stage", "duplicate"}, {"reason", "in_table"}});
   add_value(events, committed, {{"stage", "committed"}});
   add_value(events, found_committed, {{"stage", "found_committed"}});
   add_value(events, set_aside, {{"stage", "set_aside"}});

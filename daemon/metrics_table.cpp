@@ -10,7 +10,7 @@ const std::array<MetricInfo, kMetricCount> kMetrics = {{
      "`stage`: `received`, `recovered`, `accepted`, `rejected`, `dropped`, `journaled`, "
      "`duplicate`, "
      "`committed`, `rewound`, `lost`, `quarantined`; `reason` (with `rejected`): the code of the "
-     "refusal",
+     "refusal; (with `duplicate`): `in_table`, or none",
      "Events by the stage they reached. The books: received + recovered + rewound = committed + "
      "duplicate + rejected + dropped + quarantined + sluice_events_in_memory + "
      "sluice_spool_events, "
@@ -164,7 +164,7 @@ Every event that came in is somewhere. At any quiet moment:
       = sluice_events_total{stage="committed"}
       + sluice_events_total{stage="found_committed"}
       + sluice_events_total{stage="set_aside"}
-      + sluice_events_total{stage="duplicate"}
+      + sum(sluice_events_total{stage="duplicate"})
       + sum(sluice_events_total{stage="rejected"})
       + sluice_events_total{stage="dropped"}
       + sluice_events_total{stage="quarantined"}
@@ -176,7 +176,7 @@ Every event that came in is somewhere. At any quiet moment:
 | `rejected` | when its line is refused, under the code that the producer is told |
 | `dropped` | when there is no room for it and its listener has `on_full = "drop"` |
 | `accepted` | when it goes into the queue; with `on_full = "reject"` or `"drop"` it may still be rejected (`full`) or dropped there |
-| `duplicate` | when the dedupe window knows it already |
+| `duplicate` | when the dedupe window knows it already; with the reason `in_table`, when its row was merged and the table has it already |
 | `journaled` | when it has its place in a segment |
 | `recovered` | at start: it is in a segment that an earlier run left, committed or not |
 | `quarantined` | when the disk is found to have lost it, as far as the number is known; or when its segment is older than the database remembers, and was moved to `quarantine/` whole |

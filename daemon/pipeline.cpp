@@ -16,7 +16,6 @@
 #include "daemon/route_list.hpp"
 #include "ingest/aside_watch.hpp"
 #include "sink/postgres_database.hpp"
-#include "sink/route.hpp"
 
 namespace sluice::daemon {
 namespace {

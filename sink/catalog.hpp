@@ -63,7 +63,7 @@ struct CatalogTable {
   bool may_select = true;         // likewise
   bool has_row_security = false;  // and it counts for this role
   std::uint32_t oid = 0;
-  std::string skipping_triggers{};  // names of BEFORE INSERT row triggers; or empty
+  std::string skipping_triggers{};  // names of BEFORE INSERT row triggers, of partitions too
   std::vector<CatalogColumn> columns{};
   std::vector<UniqueKey> unique_keys{};    // the primary key first
   std::vector<std::uint32_t> refers_to{};  // the oids of tables that its foreign keys refer to

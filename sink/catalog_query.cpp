@@ -41,9 +41,9 @@ constexpr std::string_view kTables =
     " has_schema_privilege(c.relnamespace,'USAGE') AND has_any_column_privilege(t.oid,'SELECT'),"
     " row_security_active(t.oid),"
     // ROW, BEFORE and INSERT.
-    " (SELECT string_agg(quote_ident(tgname), ', ' ORDER BY tgname)"
-    " FROM pg_catalog.pg_trigger WHERE tgrelid = t.oid AND NOT tgisinternal"
-    " AND tgenabled <> 'D' AND tgtype & 7 = 7)"
+    " (SELECT string_agg(DISTINCT quote_ident(tgname), ', ')"
+    " FROM pg_catalog.pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 7 = 7"
+    " AND (tgrelid = t.oid OR tgrelid IN (SELECT relid FROM pg_partition_tree(t.oid))))"
     " FROM t JOIN pg_catalog.pg_class c ON c.oid = t.oid ORDER BY t.n;";
 
 constexpr std::string_view kColumns =

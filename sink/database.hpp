@@ -36,6 +36,8 @@ enum class IfMissing {
   leave,
 };
 
+struct MergePlan;  // sink/merge_plan.hpp
+
 enum class CopyFormat : std::uint8_t { binary, text };
 
 // What a COPY writes to. Valid during the call that it is given to.
@@ -43,6 +45,19 @@ struct CopyTarget {
   std::string_view table;  // as a route names it
   std::span<const std::string> columns;
   CopyFormat format = CopyFormat::binary;
+  // Into the plan's temporary table, which is made before, and from there into the table.
+  const MergePlan* merge = nullptr;
+};
+
+// A row that was sent to be merged and is not in the table as it was sent.
+struct MergeConflict {
+  std::uint64_t row = 0;  // its number in the COPY, from 1
+  bool is_found = true;   // a row with its key is in the table
+  // Whether that row is the same in the columns that an event always has from its producer; in the
+  // ids, which the daemon gives where the event has none; in its times, likewise.
+  bool agrees = false;
+  bool id_agrees = false;
+  bool time_agrees = false;
 };
 
 // Where a COPY stands among those of its transaction.
@@ -98,6 +113,12 @@ class Database {
   virtual void start_finish_copy() = 0;
   // The n of the tag `COPY n`.
   [[nodiscard]] virtual std::uint64_t rows_copied() const = 0;
+  // How many of these are new in the table: where they were merged, perhaps not all.
+  [[nodiscard]] virtual std::uint64_t rows_added() const = 0;
+  // Step W2, after a COPY to be merged of which not all rows were added: looks for the others.
+  virtual void start_compare(const MergePlan& plan) = 0;
+  // By rising rows. Where the plan tells the conflicts at once, there are those of the COPY too.
+  [[nodiscard]] virtual const std::vector<MergeConflict>& conflicts() const = 0;
 
   // Step W2, where none of the COPYs settled: checks deferred constraints. Opens the transaction if
   // there was no COPY at all.

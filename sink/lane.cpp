@@ -78,6 +78,7 @@ Lane::Wait Lane::turn(Clock::time_point now) {
     case Phase::resolving:
     case Phase::opening:
     case Phase::finishing:
+    case Phase::comparing:
     case Phase::settling:
     case Phase::committing:
     case Phase::confirming:
@@ -140,6 +141,9 @@ Lane::Wait Lane::step_done(Clock::time_point now) {
       break;
     case Phase::finishing:
       copy_finished(now);
+      break;
+    case Phase::comparing:
+      compared(now);
       break;
     case Phase::settling:
       start_commit(now);
@@ -250,6 +254,7 @@ bool Lane::take_segment(Clock::time_point now) {
   }
   segment_.emplace(*first);
   refused_.clear();
+  tables_.begin_segment();
   cursor_ = {};
   return true;
 }
@@ -359,7 +364,7 @@ void Lane::open_batch(const spool::BlockPtr& block, Clock::time_point now) {
   batch_.began = now;
   batch_.delay = std::max(options_.batch_delay, commit_share);
   batch_.closes_at = now + batch_.delay;
-  tables_.clear();
+  tables_.begin_batch(batch_.from);
   set_state(LaneState::sending);
   stand_on(block);
   RouteTable* const first = tables_.find(cursor_.event());
@@ -495,6 +500,7 @@ void Lane::take_event(const spool::EventView& event) {
     return row_unencodable(event, {refused->sqlstate, refused->message, refused->column});
   }
   ++table->rows;
+  table->indexes.push_back(segment_->next);
   count_row(event, buffer.size() - before);
 }
 
@@ -526,35 +532,41 @@ void Lane::row_unencodable(const spool::EventView& event, Failure reason) {
 // Where the event's row was refused: goes on behind it once its record is durable. False: it is to
 // be sent.
 bool Lane::pass_refused(const spool::EventView& event) {
-  const spool::Position position{segment_->id, segment_->next};
-  RefusedRow* const row = refused_.find(position.index);
+  RefusedRow* const row = refused_.find(segment_->next);
   if (row == nullptr) return false;
   if (!row->recorded) {
-    const RouteTable* const table = tables_.find(event);
-    row->recorded = options_.aside->append({.state = row->state,
-                                            .segment = position.segment,
-                                            .index = position.index,
-                                            .time_us = options_.unix_now_us(),
-                                            .received_us = event.header().received_us,
-                                            .id = event.header().id,
-                                            .uid = event.header().uid,
-                                            .route = table == nullptr ? "" : table->route.match,
-                                            .type = type_of(event),
-                                            .table = table == nullptr ? "" : table->route.table,
-                                            .sqlstate = row->reason.sqlstate,
-                                            .message = row->reason.message,
-                                            .column = row->reason.column,
-                                            .line = event.line()});
+    row->recorded = record(*row, event);
     if (!row->recorded) {
       batch_.stuck = {"", "the spool's disk does not take a set-aside record", ""};
       batch_.must_close = true;
       return true;
     }
-    reporter_.row_set_aside(options_.index, position, row->reason);
   }
   ++segment_->next;
   cursor_.advance();
   return true;
+}
+
+// Writes the event among the set-aside records. False: they do not take it.
+bool Lane::record(RefusedRow& row, const spool::EventView& event) {
+  const RouteTable* const table = tables_.find(event);
+  const bool is_durable =
+      options_.aside->append({.state = row.state,
+                              .segment = segment_->id,
+                              .index = row.index,
+                              .time_us = options_.unix_now_us(),
+                              .received_us = event.header().received_us,
+                              .id = event.header().id,
+                              .uid = event.header().uid,
+                              .route = table == nullptr ? "" : table->route.match,
+                              .type = type_of(event),
+                              .table = table == nullptr ? "" : table->route.table,
+                              .sqlstate = row.reason.sqlstate,
+                              .message = row.reason.message,
+                              .column = row.reason.column,
+                              .line = event.line()});
+  if (is_durable) reporter_.row_set_aside(options_.index, {segment_->id, row.index}, row.reason);
+  return is_durable;
 }
 
 std::uint64_t Lane::rows_limit() const {
@@ -585,11 +597,76 @@ void Lane::finish_copy(Clock::time_point now) {
 void Lane::copy_finished(Clock::time_point now) {
   const RouteTable& table = *batch_.copied;
   const std::uint64_t rows = database_.rows_copied();
-  if (rows > table.rows || (rows < table.rows && !table.route.trigger_may_skip)) {
+  const bool may_lack = table.route.trigger_may_skip && !table.is_merging;
+  if (rows > table.rows || (rows < table.rows && !may_lack)) {
     return hold({"", rows_missing(table), ""}, now);
   }
-  batch_.rows_copied += rows;
+  const std::uint64_t added = std::min(rows, database_.rows_added());
+  batch_.rows_added += added;
+  batch_.not_added += rows - added;
+  if (added == rows || !table.is_merging) return copy_next(now);
+  if (table.plan->compare.empty()) {
+    return table.plan->conflicts_at_once ? compared(now) : copy_next(now);
+  }
+  start(Phase::comparing, now, options_.copy_timeout);
+  database_.start_compare(*table.plan);
+}
+
+// What was not added: late duplicates pass, the others are set aside before the watermark passes
+// them.
+void Lane::compared(Clock::time_point now) {
+  const RouteTable& table = *batch_.copied;
+  for (const MergeConflict& conflict : database_.conflicts()) {
+    if (conflict.row == 0 || conflict.row > table.indexes.size()) {
+      return hold({"", "the comparison named a row that was not sent", ""}, now);
+    }
+    const std::uint64_t index = table.indexes[conflict.row - 1];
+    if (table.route.on_conflict == OnConflict::skip && conflict.is_found) continue;
+    if (!conflict.is_found) {
+      if (table.route.trigger_may_skip) continue;
+      return hold({"", rows_missing(table), ""}, now);
+    }
+    if (is_duplicate(conflict, index)) continue;
+    if (!set_conflict_aside(table, index, now)) return;
+    ++batch_.conflicts;
+  }
   copy_next(now);
+}
+
+bool Lane::is_duplicate(const MergeConflict& conflict, std::uint64_t index) const {
+  if (!conflict.agrees) return false;
+  const spool::BlockCursor cursor = cursor_at(index);
+  if (cursor.at_end()) return false;
+  const spool::RecordHeader& header = cursor.event().header();
+  const bool has_id = (header.flags & spool::kHasId) != 0;
+  const bool has_time = header.occurred_us != header.received_us;
+  return (conflict.id_agrees || !has_id) && (conflict.time_agrees || !has_time);
+}
+
+// False: held, as the event could not be set aside.
+bool Lane::set_conflict_aside(const RouteTable& table, std::uint64_t index, Clock::time_point now) {
+  const Failure reason{"23505",
+                       "another row has its key, by index \"" + table.plan->key_index +
+                           "\" of table " + TableName::parse(table.route.table).quoted(),
+                       ""};
+  const spool::BlockCursor cursor = cursor_at(index);
+  if (options_.aside == nullptr || refused_.brakes() || cursor.at_end()) {
+    hold(reason, now);
+    return false;
+  }
+  refused_.add(index, reason);
+  RefusedRow& row = *refused_.find(index);
+  row.recorded = record(row, cursor.event());
+  if (!row.recorded) hold({"", "the spool's disk does not take a set-aside record", ""}, now);
+  return row.recorded;
+}
+
+// On an event of the segment; at its end if the event is gone.
+spool::BlockCursor Lane::cursor_at(std::uint64_t index) const {
+  const spool::ReadResult found = reader_.read({segment_->id, index});
+  const auto* block = std::get_if<spool::BlockPtr>(&found);
+  if (block == nullptr || (*block)->first_index > index) return {};
+  return {*block, index};
 }
 
 // The next table that has rows which were kept back; after the last one the constraints, and the
@@ -618,7 +695,7 @@ void Lane::start_commit(Clock::time_point now) {
   batch_.commit_began = now;
   segment_->commit_sent_upto = std::max(segment_->commit_sent_upto, segment_->next);
   start(Phase::committing, now, options_.commit_timeout);
-  database_.start_commit(segment_->id, segment_->watermark, segment_->next, batch_.rows_copied);
+  database_.start_commit(segment_->id, segment_->watermark, segment_->next, batch_.rows_added);
 }
 
 void Lane::committed(Clock::time_point now) {
@@ -629,13 +706,14 @@ void Lane::committed(Clock::time_point now) {
   at.watermark = at.committed = at.next;
   at.confirmed = true;
   refused_.forget_below(at.next);
-  if (batch_.rows > 0) refused_.row_passed();
+  if (batch_.rows > batch_.conflicts) refused_.row_passed();
   phase_ = Phase::ready;
   rows_max_now_ = std::min(options_.batch_rows_max, rows_max_now_ * 2);
   got_through();
   check_.want();
-  reporter_.batch_committed(
-      options_.index, {batch_.rows, batch_.bytes, batch_.copy_time, commit_time, batch_.groups});
+  reporter_.batch_committed(options_.index,
+                            {batch_.rows - batch_.not_added, batch_.not_added - batch_.conflicts,
+                             batch_.bytes, batch_.copy_time, commit_time, batch_.groups});
   if (set_aside > 0) reporter_.set_aside_committed(options_.index, set_aside);
   // The cursor would keep the last block's memory.
   if (cursor_.at_end()) cursor_ = {};
@@ -691,6 +769,10 @@ void Lane::fail(const Failure& failure, Clock::time_point now) {
 // aside and goes on behind it.
 void Lane::row_refused(const Failure& failure, Clock::time_point now) {
   const bool has_row = in_rows() && batch_.rows > 0;
+  if (has_row && merges_instead(failure)) {
+    isolating_ = true;
+    return leave_until(now, LaneState::connecting);
+  }
   const bool alone = batch_.rows == 1;
   // A key that is taken where commits were lost: the rows are there and only the watermark is gone.
   const bool was_delivered = has_row && failure.sqlstate == "23505" && goes_again(batch_.first_row);
@@ -706,10 +788,19 @@ void Lane::row_refused(const Failure& failure, Clock::time_point now) {
   leave_until(now, LaneState::connecting);
 }
 
+// A key that is taken, met by rows that were not merged: those of this batch are, next time.
+bool Lane::merges_instead(const Failure& failure) {
+  RouteTable* const table = batch_.copied;
+  const bool is_of_copy = phase_ != Phase::settling && table != nullptr;
+  if (failure.sqlstate != "23505" || !is_of_copy || table->is_merging || !table->plan) return false;
+  table->merges_below = segment_->next;
+  return true;
+}
+
 // The server has rows of the batch, and no COMMIT yet.
 bool Lane::in_rows() const {
   return phase_ == Phase::copying || phase_ == Phase::sending || phase_ == Phase::finishing ||
-         phase_ == Phase::settling;
+         phase_ == Phase::comparing || phase_ == Phase::settling;
 }
 
 bool Lane::goes_again(std::uint64_t index) const {
@@ -765,6 +856,8 @@ std::string_view Lane::step_name() const {
     case Phase::sending:
     case Phase::finishing:
       return "copy";
+    case Phase::comparing:
+      return "compare";
     case Phase::settling:
       return "check constraints";
     case Phase::committing:

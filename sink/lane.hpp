@@ -64,6 +64,9 @@ struct LaneOptions {
 // by a write that committed with no warning, and the watermarks of what the spool still keeps are
 // looked at after each connect and every 5 s: what the database has lost is delivered again.
 //
+// A batch that meets a key which is taken goes again by merging: what is there already is a
+// duplicate, or set aside, as the route has it.
+//
 // A row that is refused for itself is found by halving the batch, and set aside: its record is
 // durable before the watermark passes it.
 //
@@ -100,6 +103,7 @@ class Lane final {
     copying,     // or keeping back rows, with no COPY open
     sending,     // rows that were kept back
     finishing,   // W2 of one table
+    comparing,   // W2: what merging did not add, with what is in the table
     settling,    // W2 of the whole
     committing,  // W3
     confirming,
@@ -108,9 +112,11 @@ class Lane final {
   // The batch under way: [from, next) of segment_, to be moved from its watermark.
   struct Batch {
     std::uint64_t from = 0;
-    std::uint64_t first_row = 0;  // the index of the first row in it
-    std::uint64_t rows = 0;       // of all tables
-    std::uint64_t rows_copied = 0;
+    std::uint64_t first_row = 0;   // the index of the first row in it
+    std::uint64_t rows = 0;        // of all tables
+    std::uint64_t rows_added = 0;  // to their tables
+    std::uint64_t not_added = 0;   // by merging: duplicates, and conflicts
+    std::uint64_t conflicts = 0;   // set aside, as other rows have their keys
     std::uint64_t bytes = 0;
     RouteTable* streamed = nullptr;  // the table whose rows go out as they come
     RouteTable* copied = nullptr;    // the table whose COPY is open, or was last
@@ -155,6 +161,10 @@ class Lane final {
   [[nodiscard]] Wait send_kept_back(Clock::time_point now);
   void finish_copy(Clock::time_point now);
   void copy_finished(Clock::time_point now);
+  void compared(Clock::time_point now);
+  [[nodiscard]] bool is_duplicate(const MergeConflict& conflict, std::uint64_t index) const;
+  [[nodiscard]] bool set_conflict_aside(const RouteTable& table, std::uint64_t index,
+                                        Clock::time_point now);
   void copy_next(Clock::time_point now);
   void settle(Clock::time_point now);
   void start_commit(Clock::time_point now);
@@ -164,12 +174,15 @@ class Lane final {
   void count_row(const spool::EventView& event, std::size_t bytes);
   void row_unencodable(const spool::EventView& event, Failure reason);
   [[nodiscard]] bool pass_refused(const spool::EventView& event);
+  [[nodiscard]] bool record(RefusedRow& row, const spool::EventView& event);
+  [[nodiscard]] spool::BlockCursor cursor_at(std::uint64_t index) const;
   void note_chunk(std::size_t chunk_bytes, Clock::time_point now);
   [[nodiscard]] Clock::time_point closing_time(bool more_to_read) const;
   void close_batch(Clock::time_point now);
   void committed(Clock::time_point now);
   void fail(const Failure& failure, Clock::time_point now);
   void row_refused(const Failure& failure, Clock::time_point now);
+  [[nodiscard]] bool merges_instead(const Failure& failure);
   [[nodiscard]] bool in_rows() const;
   [[nodiscard]] bool goes_again(std::uint64_t index) const;
   void hold(const Failure& failure, Clock::time_point now);

@@ -29,7 +29,8 @@ struct CommittedGroup {
 };
 
 struct CommittedBatch {
-  std::uint64_t events = 0;
+  std::uint64_t events = 0;                 // rows that came to their tables
+  std::uint64_t duplicates = 0;             // events that were in their tables already
   std::uint64_t bytes = 0;                  // of COPY data
   std::chrono::microseconds copy_time{};    // from W1 to the tag COPY n
   std::chrono::microseconds commit_time{};  // of W3

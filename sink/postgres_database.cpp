@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "sink/catalog_query.hpp"
+#include "sink/merge_plan.hpp"
 #include "sink/sql_text.hpp"
 
 namespace sluice::sink {
@@ -89,12 +90,16 @@ void PostgresDatabase::start_resolve(const spool::Uuid& segment, IfMissing if_mi
 void PostgresDatabase::start_copy(const CopyTarget& target, const CopyPlace& place) {
   opens_ = place.opens;
   settles_ = place.settles;
+  merges_ = target.merge != nullptr;
+  const std::string table =
+      merges_ ? target.merge->temporary : TableName::parse(target.table).quoted();
   // What stands behind the COPY is run by the server after the data: step W2.
   start(Step::copy,
         concat({place.opens ? concat({kBegin, kSettings, kCopySettings, ";"}) : std::string(),
-                "COPY ", TableName::parse(target.table).quoted(), " (",
+                merges_ ? target.merge->make + ";" : std::string(), "COPY ", table, " (",
                 quoted_identifiers(target.columns), ") FROM STDIN (FORMAT ",
                 target.format == CopyFormat::binary ? "binary)" : "text)",
+                merges_ ? ";" + target.merge->merge : std::string(),
                 place.settles ? concat({";", kSettle}) : std::string()}));
 }
 
@@ -114,6 +119,16 @@ void PostgresDatabase::start_finish_copy() {
   step_ = Step::finish_copy;
   failure_ = {};
   session_.start_end_copy();
+}
+
+void PostgresDatabase::start_compare(const MergePlan& plan) {
+  std::string rows;
+  for (const MergeConflict& conflict : conflicts_) {
+    rows += (rows.empty() ? "" : ",") + std::to_string(conflict.row);
+  }
+  conflicts_.clear();
+  if (!rows.empty()) rows = concat({" AND ", kMergedRow, " IN (", rows, ")"});
+  start(Step::compare, concat({plan.compare, rows, " ORDER BY 1"}));
 }
 
 void PostgresDatabase::start_settle(bool opens) {
@@ -180,6 +195,8 @@ Progress PostgresDatabase::step_done() {
       return opened();
     case Step::finish_copy:
       return copied();
+    case Step::compare:
+      return compared();
     case Step::settle:
       return settled();
     case Step::commit:
@@ -249,14 +266,49 @@ Progress PostgresDatabase::opened() {
 
 Progress PostgresDatabase::copied() {
   constexpr std::string_view kTag = "COPY ";
-  // COPY, perhaps SET CONSTRAINTS.
+  // COPY, perhaps the merge, perhaps SET CONSTRAINTS.
   const auto& statements = session_.statements();
-  if (statements.size() != (settles_ ? 2 : 1) || !statements[0].tag.starts_with(kTag)) {
+  const std::size_t expected = 1u + (merges_ ? 1 : 0) + (settles_ ? 1 : 0);
+  if (statements.size() != expected || !statements[0].tag.starts_with(kTag)) {
     return refuse(unexpected("COPY"));
   }
   const auto rows = parse_count(std::string_view(statements[0].tag).substr(kTag.size()));
   if (!rows) return refuse(unexpected("COPY"));
-  rows_copied_ = *rows;
+  rows_copied_ = rows_added_ = *rows;
+  if (merges_ && !read_merged(statements[1])) return refuse(unexpected("the merge"));
+  return Progress::done;
+}
+
+// How many rows were added, and perhaps an array of those that were not, as `{3,5}`.
+bool PostgresDatabase::read_merged(const Statement& merged) {
+  conflicts_.clear();
+  if (merged.rows.size() != 1 || merged.rows[0].empty()) return false;
+  const auto added = parse_count(merged.rows[0][0].value_or(""));
+  if (!added) return false;
+  rows_added_ = *added;
+  if (merged.rows[0].size() < 2 || !merged.rows[0][1]) return true;
+  std::string_view array = *merged.rows[0][1];
+  while (array.size() > 1) {
+    array.remove_prefix(1);  // the brace or the comma
+    const std::string_view number = array.substr(0, array.find_first_of(",}"));
+    const auto row = parse_count(number);
+    if (!row) return false;
+    conflicts_.push_back({.row = *row});
+    array.remove_prefix(number.size());
+  }
+  return true;
+}
+
+Progress PostgresDatabase::compared() {
+  const auto& statements = session_.statements();
+  if (statements.size() != 1) return refuse(unexpected("the comparison"));
+  const auto is_true = [](const std::optional<std::string>& value) { return value == "t"; };
+  for (const auto& row : statements[0].rows) {
+    const auto number = parse_count(row[0].value_or(""));
+    if (!number) return refuse(unexpected("the comparison"));
+    conflicts_.push_back(
+        {*number, is_true(row[1]), is_true(row[2]), is_true(row[3]), is_true(row[4])});
+  }
   return Progress::done;
 }
 

@@ -41,6 +41,9 @@ class PostgresDatabase final : public Database {
   [[nodiscard]] bool interrupted() const override;
   void start_finish_copy() override;
   [[nodiscard]] std::uint64_t rows_copied() const override { return rows_copied_; }
+  [[nodiscard]] std::uint64_t rows_added() const override { return rows_added_; }
+  void start_compare(const MergePlan& plan) override;
+  [[nodiscard]] const std::vector<MergeConflict>& conflicts() const override { return conflicts_; }
   void start_settle(bool opens) override;
   void start_commit(const spool::Uuid& segment, std::uint64_t from, std::uint64_t upto,
                     std::uint64_t rows) override;
@@ -65,6 +68,7 @@ class PostgresDatabase final : public Database {
     resolve,
     copy,         // W1
     finish_copy,  // W2
+    compare,      // likewise
     settle,       // likewise
     commit,       // W3
     confirm,
@@ -79,6 +83,8 @@ class PostgresDatabase final : public Database {
   [[nodiscard]] Progress resolved();
   [[nodiscard]] Progress opened();
   [[nodiscard]] Progress copied();
+  [[nodiscard]] bool read_merged(const Statement& merged);
+  [[nodiscard]] Progress compared();
   [[nodiscard]] Progress settled();
   [[nodiscard]] Progress committed();
   [[nodiscard]] Progress confirmed();
@@ -93,9 +99,12 @@ class PostgresDatabase final : public Database {
   Catalog catalog_;
   bool opens_ = false;    // the step under way, a transaction
   bool settles_ = false;  // the COPY under way
+  bool merges_ = false;   // likewise
   std::optional<std::uint64_t> resolved_upto_;
   std::vector<spool::Position> watermarks_;
   std::uint64_t rows_copied_ = 0;
+  std::uint64_t rows_added_ = 0;
+  std::vector<MergeConflict> conflicts_;
   bool commit_may_have_left_ = false;
   Failure failure_;
 };

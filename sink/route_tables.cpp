@@ -24,6 +24,12 @@ std::optional<Failure> why_closed(const Route& route, const CatalogTable& table,
   if (!table.may_insert) {
     return Failure{"42501", concat({"role \"", role, "\" may not INSERT into ", name}), ""};
   }
+  if (table.has_row_security && route.mode == RouteMode::append) {
+    return Failure{"0A000",
+                   concat({"table ", name, " has row-level security, which COPY cannot pass: its ",
+                           "route needs mode = \"merge\""}),
+                   ""};
+  }
   return std::nullopt;
 }
 
@@ -54,6 +60,13 @@ std::optional<Failure> RouteTables::bind(const Catalog& catalog) {
     const auto bound = bind_columns(table.route, found.columns);
     if (const auto* mismatch = std::get_if<Failure>(&bound)) return *mismatch;
     table.encoder.emplace(table.route.columns, std::get<std::vector<BoundColumn>>(bound));
+    auto plan = plan_merge(table.route, found, catalog, i);
+    table.plan.reset();
+    if (auto* made = std::get_if<MergePlan>(&plan)) {
+      table.plan = std::move(*made);
+    } else if (table.route.mode == RouteMode::merge) {
+      return std::get<Failure>(std::move(plan));
+    }
     table.skipping_triggers = found.skipping_triggers;
     table.refers_to_others = refers_to_another(found, catalog.tables);
   }
@@ -88,8 +101,12 @@ RouteTable* RouteTables::find(const spool::EventView& event) {
   return index ? &tables_[*index] : nullptr;
 }
 
-void RouteTables::clear() {
-  for (RouteTable& table : tables_) table.clear();
+void RouteTables::begin_batch(std::uint64_t from) {
+  for (RouteTable& table : tables_) table.begin_batch(from);
+}
+
+void RouteTables::begin_segment() {
+  for (RouteTable& table : tables_) table.merges_below = 0;
 }
 
 }  // namespace sluice::sink

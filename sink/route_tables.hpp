@@ -12,6 +12,7 @@
 #include "sink/copy_buffer.hpp"
 #include "sink/copy_encoder.hpp"
 #include "sink/database.hpp"
+#include "sink/merge_plan.hpp"
 #include "sink/route.hpp"
 #include "sink/route_choice.hpp"
 #include "spool/event_record.hpp"
@@ -21,11 +22,15 @@ namespace sluice::sink {
 struct RouteTable {
   explicit RouteTable(Route from);
 
-  [[nodiscard]] CopyTarget copy_target() const { return {route.table, columns, encoder->format()}; }
-  // The batch under way has no row for it yet.
-  void clear() {
+  [[nodiscard]] CopyTarget copy_target() const {
+    return {route.table, columns, encoder->format(), is_merging ? &*plan : nullptr};
+  }
+  // The batch under way has no row for it yet, and begins at this index of its segment.
+  void begin_batch(std::uint64_t from) {
     buffer.clear();
     rows = 0;
+    indexes.clear();
+    is_merging = route.mode == RouteMode::merge || from < merges_below;
   }
 
   const Route route;
@@ -33,8 +38,13 @@ struct RouteTable {
   std::optional<CopyEncoder> encoder;      // of the table as the catalog had it last
   std::string skipping_triggers;           // as CatalogTable has them
   bool refers_to_others = false;           // by a foreign key to another route's table
+  std::optional<MergePlan> plan;           // none: nothing can be merged
+  std::uint64_t merges_below = 0;          // batches that begin below this index of the segment
   CopyBuffer buffer;                       // encoded rows that were not handed over yet
-  std::uint64_t rows = 0;                  // of the batch under way
+  // Of the batch under way.
+  std::uint64_t rows = 0;
+  std::vector<std::uint64_t> indexes;  // the rows' events, in their segment
+  bool is_merging = false;
 };
 
 // Thread: the sink's.
@@ -57,7 +67,9 @@ class RouteTables final {
   [[nodiscard]] std::span<RouteTable* const> in_order_of_references() const { return order_; }
   [[nodiscard]] bool is_single() const { return tables_.size() == 1; }
   [[nodiscard]] RouteTable& front() { return tables_.front(); }
-  void clear();
+  void begin_batch(std::uint64_t from);
+  // Another segment: what is known of the one before is of no use.
+  void begin_segment();
 
  private:
   void order_by_references(const Catalog& catalog);

@@ -19,7 +19,19 @@
 
 namespace sluice::tests {
 
-enum class Step { connect, describe, resolve, copy, rows, finish, settle, commit, confirm, check };
+enum class Step {
+  connect,
+  describe,
+  resolve,
+  copy,
+  rows,
+  finish,
+  compare,
+  settle,
+  commit,
+  confirm,
+  check
+};
 
 enum class Fate {
   fine,
@@ -113,9 +125,15 @@ struct FakeServer {
   sink::Failure refusal{"40001", "as the test wants it", ""};
   std::uint64_t rows_swallowed = 0;         // of each COPY
   std::vector<std::uint64_t> refused_rows;  // numbers, sorted: the table's constraint refuses them
-  bool behind_pooler = false;          // connections live through a failover, transactions do not
+  bool behind_pooler = false;  // connections live through a failover, transactions do not
+  // Tables with a key: what the keys of their rows are, and what else is in them, by the events'
+  // numbers. A key that is taken is 23505, or a conflict where rows are merged.
+  std::set<std::string> keyed_tables;
+  std::function<std::uint64_t(std::uint64_t)> key_of = [](std::uint64_t number) { return number; };
+  std::function<std::uint64_t(std::uint64_t)> content_of = [](std::uint64_t) { return 0; };
   std::vector<Step> steps;             // every step that was started
   std::vector<std::string> copies;     // the table of every COPY that was started
+  std::vector<std::string> merges;     // those of them that merged
   std::vector<std::uint64_t> batches;  // rows of each commit that took effect
   std::vector<Change> history;
   std::size_t replicated = 0;    // that many of history are on every standby
@@ -216,6 +234,8 @@ class FakeDatabase final : public sink::Database {
     stream_.clear();
     open(place.opens);
     copied_ = server_.table_at(std::string(target.table));
+    merges_ = target.merge != nullptr;
+    if (merges_) server_.merges.emplace_back(target.table);
     server_.copies.emplace_back(target.table);
     start(Step::copy);
   }
@@ -254,6 +274,11 @@ class FakeDatabase final : public sink::Database {
     if (interrupted_) fate_ = rows_fate_;
   }
   [[nodiscard]] std::uint64_t rows_copied() const override { return rows_copied_; }
+  [[nodiscard]] std::uint64_t rows_added() const override { return rows_added_; }
+  void start_compare(const sink::MergePlan&) override { start(Step::compare); }
+  [[nodiscard]] const std::vector<sink::MergeConflict>& conflicts() const override {
+    return conflicts_;
+  }
   void start_settle(bool opens) override {
     open(opens);
     start(Step::settle);
@@ -367,8 +392,8 @@ class FakeDatabase final : public sink::Database {
   bool failed_over() {
     if (!connected_ || generation_ == server_.generation) return false;
     const bool in_transaction = step_ == Step::copy || step_ == Step::rows ||
-                                step_ == Step::finish || step_ == Step::settle ||
-                                step_ == Step::commit;
+                                step_ == Step::finish || step_ == Step::compare ||
+                                step_ == Step::settle || step_ == Step::commit;
     if (!server_.behind_pooler || in_transaction) return true;
     generation_ = server_.generation;
     return false;
@@ -416,6 +441,7 @@ class FakeDatabase final : public sink::Database {
         return sink::Progress::done;
       case Step::copy:
       case Step::rows:
+      case Step::compare:
       case Step::settle:
         return sink::Progress::done;
     }
@@ -477,8 +503,36 @@ class FakeDatabase final : public sink::Database {
       if (lacks_parent(staged_.numbers[i])) return fail("23503");
     }
     const std::uint64_t rows = staged_.numbers.size() - before;
-    rows_copied_ = rows - std::min(rows, server_.rows_swallowed);
-    return sink::Progress::done;
+    rows_copied_ = rows_added_ = rows - std::min(rows, server_.rows_swallowed);
+    if (!server_.keyed_tables.contains(server_.table_names[copied_])) return sink::Progress::done;
+    return add_keyed(before) ? sink::Progress::done : fail("23505");
+  }
+
+  // Of the rows from `before` on, those whose key is free stay. False: a key is taken, and they are
+  // not merged.
+  bool add_keyed(std::size_t before) {
+    conflicts_.clear();
+    std::map<std::uint64_t, std::uint64_t> numbers_by_key;
+    for (const std::uint64_t number : server_.rows_of(server_.table_names[copied_])) {
+      numbers_by_key.emplace(server_.key_of(number), number);
+    }
+    FakeRows kept;
+    for (std::size_t i = 0; i < staged_.numbers.size(); ++i) {
+      const std::uint64_t number = staged_.numbers[i];
+      const bool is_free = staged_.tables[i] != copied_ ||
+                           numbers_by_key.emplace(server_.key_of(number), number).second;
+      if (is_free) {
+        kept.add(number, staged_.tables[i]);
+        continue;
+      }
+      if (!merges_) return false;
+      const bool agrees =
+          server_.content_of(numbers_by_key[server_.key_of(number)]) == server_.content_of(number);
+      --rows_added_;
+      if (!agrees) conflicts_.push_back({i - before + 1, true, false, true, true});
+    }
+    staged_ = std::move(kept);
+    return true;
   }
 
   bool lacks_parent(std::uint64_t number) {
@@ -574,6 +628,9 @@ class FakeDatabase final : public sink::Database {
   sink::Catalog catalog_;
   std::uint8_t copied_ = 0;  // the table of the COPY, as its place in table_names
   std::uint64_t rows_copied_ = 0;
+  std::uint64_t rows_added_ = 0;
+  bool merges_ = false;
+  std::vector<sink::MergeConflict> conflicts_;
   bool in_transaction_ = false;
   bool broken_protocol_ = false;  // a step that needs a transaction was started without one
   FakeRows staged_;               // of the transaction

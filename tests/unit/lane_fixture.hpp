@@ -40,6 +40,7 @@ class RecordingReporter final : public sink::LaneReporter {
   void recovered(std::size_t) override { ++recoveries; }
   void batch_committed(std::size_t, const sink::CommittedBatch& batch) override {
     events_committed += batch.events;
+    events_in_table += batch.duplicates;
     for (const sink::CommittedGroup& group : batch.groups) events_in_groups += group.events;
   }
   void commit_unknown(std::size_t) override { ++unknowns; }
@@ -75,6 +76,7 @@ class RecordingReporter final : public sink::LaneReporter {
   int recoveries = 0;
   int unknowns = 0;
   std::uint64_t events_committed = 0;
+  std::uint64_t events_in_table = 0;
   std::uint64_t events_in_groups = 0;
   std::uint64_t events_resent = 0;
   std::uint64_t events_lost = 0;
@@ -98,8 +100,9 @@ inline std::function<Fate(Step)> nth_time(Step step, int n, Fate fate) {
   };
 }
 
-inline constexpr Step kSteps[] = {Step::connect, Step::describe, Step::resolve, Step::copy,
-                                  Step::rows,    Step::finish,   Step::settle,  Step::commit};
+inline constexpr Step kSteps[] = {Step::connect, Step::describe, Step::resolve,
+                                  Step::copy,    Step::rows,     Step::finish,
+                                  Step::compare, Step::settle,   Step::commit};
 inline constexpr Fate kFates[] = {Fate::slow,      Fate::refused,    Fate::cut,
                                   Fate::cut_after, Fate::frozen,     Fate::frozen_after,
                                   Fate::late,      Fate::on_the_way, Fate::warned};

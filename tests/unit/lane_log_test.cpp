@@ -105,8 +105,12 @@ TEST_CASE("lane log: the first connection is told once, batches never") {
   for (int i = 0; i < 10; ++i) {
     f.lanes.state_changed(i % 2, sink::LaneState::idle);
     f.lanes.state_changed(i % 2, sink::LaneState::sending);
-    f.lanes.batch_committed(
-        0, {.events = 10, .bytes = 100, .copy_time = 1ms, .commit_time = 1ms, .groups = {}});
+    f.lanes.batch_committed(0, {.events = 10,
+                                .duplicates = 0,
+                                .bytes = 100,
+                                .copy_time = 1ms,
+                                .commit_time = 1ms,
+                                .groups = {}});
   }
   CHECK(f.lines == std::vector<std::string>{"<6>connected to Postgres\n"});
 }
@@ -178,8 +182,12 @@ TEST_CASE("lane reporters: each of them hears everything") {
   both.failed(0, "copy", kKilled, 1s);
   both.held(0, "copy", kNoTable, 1s);
   both.recovered(0);
-  both.batch_committed(
-      0, {.events = 5, .bytes = 1, .copy_time = 1us, .commit_time = 1us, .groups = {}});
+  both.batch_committed(0, {.events = 5,
+                           .duplicates = 0,
+                           .bytes = 1,
+                           .copy_time = 1us,
+                           .commit_time = 1us,
+                           .groups = {}});
   both.commit_unknown(0);
   both.unknown_was_committed(0, 6);
   both.commits_lost(0, {}, 7, true);

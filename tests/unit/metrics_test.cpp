@@ -54,8 +54,12 @@ struct Fixture {
   }
 
   void commit(std::vector<sink::CommittedGroup> groups) {
-    sink::CommittedBatch batch{
-        .events = 0, .bytes = 1000, .copy_time = 3ms, .commit_time = 700us, .groups = groups};
+    sink::CommittedBatch batch{.events = 0,
+                               .duplicates = 0,
+                               .bytes = 1000,
+                               .copy_time = 3ms,
+                               .commit_time = 700us,
+                               .groups = groups};
     for (const sink::CommittedGroup& group : groups) batch.events += group.events;
     lanes.batch_committed(0, batch);
   }
