@@ -2,16 +2,15 @@
 
 #include <poll.h>
 #include <pthread.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <boost/asio/post.hpp>
 #include <cerrno>
 #include <random>
 #include <system_error>
 #include <utility>
 
+#include "daemon/host_name.hpp"
 #include "daemon/redaction.hpp"
 #include "daemon/route_list.hpp"
 #include "ingest/aside_watch.hpp"
@@ -98,13 +97,6 @@ spool::AsideLogOptions aside_options(const config::Settings& settings) {
   spool::AsideLogOptions options;
   options.sync = settings.spool.durability == "power";
   return options;
-}
-
-// What watermark rows name as their writer.
-std::string host_name() {
-  std::array<char, 256> name{};
-  if (gethostname(name.data(), name.size() - 1) != 0) return "";
-  return name.data();
 }
 
 ingest::ListenerOptions listener_options(const config::Settings& settings) {

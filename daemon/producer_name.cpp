@@ -4,12 +4,12 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
-#include <climits>
 #include <cstdint>
 #include <filesystem>
 #include <random>
 #include <string_view>
 
+#include "daemon/host_name.hpp"
 #include "daemon/printable.hpp"
 
 namespace sluice::daemon {
@@ -23,11 +23,6 @@ std::uint64_t hash_of(std::string_view text) {
   std::uint64_t hash = 0xcbf29ce484222325u;
   for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
   return hash;
-}
-
-std::string host_name() {
-  char name[HOST_NAME_MAX + 1] = {};
-  return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
 }
 
 std::string first_line(int fd) {
