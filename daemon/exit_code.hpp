@@ -5,6 +5,7 @@ namespace sluice::daemon {
 
 enum ExitCode : int {
   kExitOk = 0,
+  kExitUnknown = 1,       // there is nothing of what was asked for
   kExitUsage = 64,        // the command line cannot be understood
   kExitRefused = 65,      // data that was refused or is damaged
   kExitUnavailable = 69,  // a service that is needed at once is not there

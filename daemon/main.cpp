@@ -18,6 +18,7 @@
 #include "daemon/command_dev.hpp"
 #include "daemon/command_schema.hpp"
 #include "daemon/command_send.hpp"
+#include "daemon/command_show.hpp"
 #include "daemon/command_spool.hpp"
 #include "daemon/exit_code.hpp"
 #include "daemon/file_lock.hpp"
@@ -46,6 +47,7 @@ struct CommandLine {
   std::optional<std::string> model_name;
   std::string partition;
   std::string index = "basic";
+  ShowOptions show;
   bool markdown = false;
   std::function<int()> command;
 };
@@ -112,6 +114,12 @@ void add_model_options(CLI::App* command, CommandLine& line) {
       ->type_name("NAME");
 }
 
+std::chrono::milliseconds duration_of(const std::string& option, const std::string& text) {
+  const auto duration = config::parse_duration(text);
+  if (!duration) throw std::invalid_argument(option + ": " + text + " is no duration, as 30s is");
+  return *duration;
+}
+
 void add_schema_commands(CLI::App& app, CommandLine& line) {
   CLI::App* const schema = app.add_subcommand("schema", "the tables: events and watermark");
   schema->set_version_flag("--version", kVersionLine);
@@ -128,10 +136,19 @@ void add_schema_commands(CLI::App& app, CommandLine& line) {
                     line);
 }
 
-std::chrono::milliseconds duration_of(const std::string& option, const std::string& text) {
-  const auto duration = config::parse_duration(text);
-  if (!duration) throw std::invalid_argument(option + ": " + text + " is no duration, as 30s is");
-  return *duration;
+void add_show_command(CLI::App& app, CommandLine& line) {
+  CLI::App* const show =
+      add_command(app, "show", "everything that the database knows about an id", line,
+                  [&line] { return run_show(load_settings(line), line.show); });
+  add_config_option(show, line);
+  show->add_option("ID", line.show.id,
+                   "a UUID or ULID; of things in the model unified also ns/id or a URL")
+      ->required();
+  show->add_flag("--json", line.show.json,
+                 "as one JSON object in one line, with all that is empty");
+  show->add_option("--schema", line.show.schema,
+                   "schema of the model's tables; else the search_path")
+      ->type_name("NAME");
 }
 
 void add_send_command(CLI::App& app, CommandLine& line) {
@@ -231,6 +248,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
                                 }),
                     line);
   add_schema_commands(app, line);
+  add_show_command(app, line);
   add_spool_commands(app, line);
   add_command(app, "config", "print every setting with its default, as a file to start from", line,
               [&line] { return print_reference(line.markdown); })

@@ -139,3 +139,52 @@ CREATE OR REPLACE TRIGGER updated_at
   FOR EACH ROW EXECUTE FUNCTION :"own_schema".set_updated_at();
 
 REVOKE UPDATE, DELETE, TRUNCATE ON :"schema".messages, :"schema".attachments FROM PUBLIC;
+
+-- What `sluice show` prints. Of a conversation the last thousand messages: more are for a program to read.
+CREATE OR REPLACE FUNCTION :"schema".everything_about_conversations(id uuid) RETURNS jsonb
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $sluice$
+DECLARE
+  attachment :"schema".attachments;
+  message :"schema".messages;
+  conversation :"schema".conversations;
+  about jsonb := jsonb_build_object('id', $1);
+  spared constant text[] := ARRAY['conversation_id', 'raw_message', 'metadata', 'extra', 'received_at'];
+BEGIN
+  SELECT * INTO attachment FROM :"schema".attachments a WHERE a.id = $1;
+  SELECT * INTO message FROM :"schema".messages m WHERE m.id = coalesce(attachment.message_id, $1);
+  SELECT * INTO conversation FROM :"schema".conversations c WHERE c.id = coalesce(message.conversation_id, $1);
+  IF conversation.id IS NULL THEN
+    RETURN NULL;
+  END IF;
+  about := about || jsonb_build_object('conversation', to_jsonb(conversation));
+  IF message.id IS NULL THEN
+    RETURN about || jsonb_build_object(
+      'message_count', (SELECT count(*) FROM :"schema".messages m WHERE m.conversation_id = conversation.id),
+      'messages', coalesce((SELECT jsonb_agg(to_jsonb(m) - spared ORDER BY m.created_at, m.id)
+                              FROM (SELECT * FROM :"schema".messages s WHERE s.conversation_id = conversation.id
+                                     ORDER BY s.created_at DESC, s.id DESC LIMIT 1000) m), '[]'));
+  END IF;
+  about := about || jsonb_build_object('message', to_jsonb(message));
+  IF attachment.id IS NOT NULL THEN
+    RETURN about || jsonb_build_object('attachment', to_jsonb(attachment));
+  END IF;
+  RETURN about || jsonb_build_object(
+    'attachments', coalesce((SELECT jsonb_agg(to_jsonb(a) - 'message_id' ORDER BY a.created_at, a.id)
+                               FROM :"schema".attachments a WHERE a.message_id = message.id), '[]'),
+    'messages_before', coalesce((
+      SELECT jsonb_agg(to_jsonb(m) - spared ORDER BY m.created_at, m.id)
+        FROM (SELECT * FROM :"schema".messages s
+               WHERE s.conversation_id = message.conversation_id
+                 AND (s.created_at, s.id) < (message.created_at, message.id)
+               ORDER BY s.created_at DESC, s.id DESC LIMIT 10) m), '[]'),
+    'messages_after', coalesce((
+      SELECT jsonb_agg(to_jsonb(m) - spared ORDER BY m.created_at, m.id)
+        FROM (SELECT * FROM :"schema".messages s
+               WHERE s.conversation_id = message.conversation_id
+                 AND (s.created_at, s.id) > (message.created_at, message.id)
+               ORDER BY s.created_at, s.id LIMIT 10) m), '[]'));
+END
+$sluice$;
+COMMENT ON FUNCTION :"schema".everything_about_conversations(uuid) IS
+  'All that is known about a conversation, a message or an attachment, as one object: itself and what it belongs to, '
+  'a conversation with its last thousand messages, a message with its attachments and the ten before and after it. NULL if nothing is known.';

@@ -431,3 +431,44 @@ BEGIN
   END LOOP;
 END
 $sluice$;
+
+-- What `sluice show` prints. Row-level security says whose rows the caller sees.
+CREATE OR REPLACE FUNCTION :"schema".everything_about_operations(id uuid) RETURNS jsonb
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $sluice$
+DECLARE
+  name text;
+  found jsonb;
+  neighbours jsonb;
+  about jsonb := '{}';
+BEGIN
+  FOREACH name IN ARRAY ARRAY['token_usage', 'user_events', 'audit_log', 'planning_notes', 'agent_memory',
+                              'job_queue'] LOOP
+    EXECUTE format('SELECT to_jsonb(t) FROM %I.%I t WHERE t.id = $1', :'schema', name) INTO found USING $1;
+    CONTINUE WHEN found IS NULL;
+    EXECUTE format(
+      'SELECT jsonb_build_object('
+      '  %3$L, coalesce((SELECT jsonb_agg(to_jsonb(n) ORDER BY n.created_at, n.id)'
+      '                    FROM (SELECT * FROM %1$I.%2$I t WHERE t.organization_id = $1'
+      '                             AND (t.created_at, t.id) < ($2, $3)'
+      '                           ORDER BY t.created_at DESC, t.id DESC LIMIT 10) n), ''[]''),'
+      '  %4$L, coalesce((SELECT jsonb_agg(to_jsonb(n) ORDER BY n.created_at, n.id)'
+      '                    FROM (SELECT * FROM %1$I.%2$I t WHERE t.organization_id = $1'
+      '                             AND (t.created_at, t.id) > ($2, $3)'
+      '                           ORDER BY t.created_at, t.id LIMIT 10) n), ''[]''))',
+      :'schema', name, name || '_before', name || '_after')
+      INTO neighbours
+      USING found ->> 'organization_id', (found ->> 'created_at')::timestamptz, $1;
+    about := about || jsonb_build_object('id', $1, name, found) || neighbours;
+    IF name = 'token_usage' THEN
+      about := about || jsonb_build_object('token_usage_daily', (
+        SELECT to_jsonb(d) FROM :"schema".token_usage_daily d
+         WHERE d.organization_id = found ->> 'organization_id'
+           AND d.date = ((found ->> 'created_at')::timestamptz AT TIME ZONE 'UTC')::date));
+    END IF;
+  END LOOP;
+  RETURN nullif(about, '{}');
+END
+$sluice$;
+COMMENT ON FUNCTION :"schema".everything_about_operations(uuid) IS
+  'The row with that id, of any of the tables, with the ten before and the ten after it of the same organisation; of usage the day''s total too. '
+  'NULL if there is none that the caller may see.';

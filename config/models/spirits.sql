@@ -178,3 +178,47 @@ COMMENT ON FUNCTION :"schema".recent(uuid, integer, integer, text, float8) IS
   'What a spirit remembers, newest first, without what is deleted: of one type, and at least so important, if given.';
 COMMENT ON FUNCTION :"schema".replay(uuid, text) IS
   'One session of a spirit, oldest first, without what is deleted.';
+
+-- What `sluice show` prints.
+CREATE OR REPLACE FUNCTION :"schema".everything_about_spirits(id uuid) RETURNS jsonb
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $sluice$
+DECLARE
+  event :"schema".events;
+  spirit :"schema".spirits;
+  about jsonb := jsonb_build_object('id', $1);
+  spared constant text[] := ARRAY['spirit_id', 'meta', 'source_uri', 'dedupe_key', 'created_at', 'updated_at',
+                                  'is_deleted', 'extra'];
+BEGIN
+  SELECT * INTO event FROM :"schema".events e WHERE e.id = $1;
+  SELECT * INTO spirit FROM :"schema".spirits s WHERE s.id = coalesce(event.spirit_id, $1);
+  IF spirit.id IS NULL THEN
+    RETURN NULL;
+  END IF;
+  about := about || jsonb_build_object('spirit', to_jsonb(spirit));
+  IF event.id IS NULL THEN
+    RETURN about || jsonb_build_object(
+      'event_count', (SELECT count(*) FROM :"schema".events e WHERE e.spirit_id = spirit.id AND NOT e.is_deleted),
+      'recent', coalesce((SELECT jsonb_agg(to_jsonb(r) - spared ORDER BY r.occurred_at DESC, r.id DESC)
+                            FROM :"schema".recent(spirit.id) r), '[]'));
+  END IF;
+  RETURN about || jsonb_build_object(
+    'event', to_jsonb(event),
+    'events_before', coalesce((
+      SELECT jsonb_agg(to_jsonb(n) - spared ORDER BY n.occurred_at, n.id)
+        FROM (SELECT * FROM :"schema".events e
+               WHERE e.spirit_id = event.spirit_id AND NOT e.is_deleted
+                 AND (event.session_id IS NULL OR e.session_id = event.session_id)
+                 AND (e.occurred_at, e.id) < (event.occurred_at, event.id)
+               ORDER BY e.occurred_at DESC, e.id DESC LIMIT 10) n), '[]'),
+    'events_after', coalesce((
+      SELECT jsonb_agg(to_jsonb(n) - spared ORDER BY n.occurred_at, n.id)
+        FROM (SELECT * FROM :"schema".events e
+               WHERE e.spirit_id = event.spirit_id AND NOT e.is_deleted
+                 AND (event.session_id IS NULL OR e.session_id = event.session_id)
+                 AND (e.occurred_at, e.id) > (event.occurred_at, event.id)
+               ORDER BY e.occurred_at, e.id LIMIT 10) n), '[]'));
+END
+$sluice$;
+COMMENT ON FUNCTION :"schema".everything_about_spirits(uuid) IS
+  'All that is known about a spirit or an event, as one object: a spirit with the newest of what it remembers, an event with its spirit and '
+  'the ten before and after it of its session (of the spirit, if it has none). Neighbours that are deleted are passed over. NULL if nothing is known.';

@@ -821,3 +821,73 @@ COMMENT ON TABLE :"schema".event_tiers IS
 COMMENT ON COLUMN :"schema".event_tiers.tier IS 'hot, warm or cold.';
 COMMENT ON COLUMN :"schema".event_tiers.until_age IS 'How long after its end a partition is of this tier.';
 COMMENT ON COLUMN :"schema".event_tiers.tablespace IS 'Where its partitions are moved to; NULL: they stay where they are.';
+
+-- What `sluice show` prints. Events that only mention a thing are not looked for: they have no index on it.
+CREATE OR REPLACE FUNCTION :"schema".everything_about_thing(ns text, id text) RETURNS jsonb
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $sluice$
+DECLARE
+  wanted bigint := :"schema".key_of($1, $2);
+  history jsonb := (
+    SELECT jsonb_agg(jsonb_build_object('at', m.at, 'change', m.change, 'type', m.type, 'event_id', m.event_id,
+                                        'data', m.patch) ORDER BY m.at, m.event_id)
+      FROM (SELECT * FROM :"schema".mutations h WHERE h.key = wanted AND h.ns = $1 AND h.id = $2
+             ORDER BY h.at DESC, h.event_id DESC LIMIT 1000) m);
+BEGIN
+  IF history IS NULL THEN
+    RETURN NULL;
+  END IF;
+  RETURN jsonb_build_object(
+    'ns', $1, 'id', $2,
+    'thing', (SELECT to_jsonb(t) - ARRAY['search_vector', 'embedding']
+                FROM :"schema".things t WHERE t.ns = $1 AND t.id = $2),
+    'relationship', (SELECT to_jsonb(r) FROM :"schema".relationships r WHERE r.ns = $1 AND r.id = $2),
+    'history', history,
+    'relationships_out', coalesce((
+      SELECT jsonb_agg(to_jsonb(r) ORDER BY r.created_at, r.ns, r.id) FROM :"schema".relationships r
+       WHERE :"schema".key_of(r.from_ns, r.from_id) = wanted AND r.from_ns = $1 AND r.from_id = $2
+         AND r.deleted_at IS NULL), '[]'),
+    'relationships_in', coalesce((
+      SELECT jsonb_agg(to_jsonb(r) ORDER BY r.created_at, r.ns, r.id) FROM :"schema".relationships r
+       WHERE :"schema".key_of(r.to_ns, r.to_id) = wanted AND r.to_ns = $1 AND r.to_id = $2
+         AND r.deleted_at IS NULL), '[]'));
+END
+$sluice$;
+COMMENT ON FUNCTION :"schema".everything_about_thing(text, text) IS
+  'A thing or relationship as it is, the last thousand of its mutations, and its living relationships. NULL if no mutation names it.';
+
+CREATE OR REPLACE FUNCTION :"schema".everything_about_unified(name text) RETURNS jsonb
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $sluice$
+DECLARE
+  event :"schema".events;
+  kept :"schema".kept_mutations;
+  path text := ltrim(regexp_replace(name, '^https?://[^/]+', ''), '/');
+  parts text[] := string_to_array(path, '/');
+  named jsonb;
+BEGIN
+  IF name ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN
+    SELECT * INTO event FROM :"schema".events e WHERE e.id = name::uuid ORDER BY e."timestamp" LIMIT 1;
+    IF event.id IS NOT NULL THEN
+      RETURN jsonb_build_object('id', event.id, 'event', to_jsonb(event),
+                                'about', :"schema".everything_about_thing(event.entity_ns, event.entity_id));
+    END IF;
+    SELECT * INTO kept FROM :"schema".kept_mutations k WHERE k.id = name::uuid ORDER BY k."timestamp" LIMIT 1;
+    IF kept.id IS NOT NULL THEN
+      RETURN jsonb_build_object('id', kept.id, 'kept_mutation', to_jsonb(kept),
+                                'about', :"schema".everything_about_thing(kept.entity_ns, kept.entity_id));
+    END IF;
+    RETURN NULL;
+  END IF;
+  named := (
+    SELECT jsonb_agg(about ORDER BY about ->> 'ns', about ->> 'id')
+      FROM (SELECT array_to_string(parts[: n], '/') AS ns, array_to_string(parts[n + 1 :], '/') AS id
+              FROM generate_series(1, least(cardinality(parts) - 1, 50)) n
+            UNION
+            SELECT u.ns, u.id FROM :"schema".from_url('/' || replace(path, ' ', '_')) u) names,
+           LATERAL (SELECT :"schema".everything_about_thing(names.ns, names.id) AS about) a
+     WHERE about IS NOT NULL);
+  RETURN CASE WHEN named IS NOT NULL THEN jsonb_build_object('name', name, 'known', named) END;
+END
+$sluice$;
+COMMENT ON FUNCTION :"schema".everything_about_unified(text) IS
+  'All that is known by a name: an event''s id (the event, and what it is about), or a thing''s or relationship''s ns/id or URL (all that have it). '
+  'NULL if nothing is known.';

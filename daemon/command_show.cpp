@@ -1,0 +1,143 @@
+// Which models are there says the catalog: each has a function that tells what it knows, and tables
+// of one's own may have one too. Only those on the search_path are called, or in the schema that
+// was named: any role can make a function of that name in a schema of its own.
+#include "daemon/command_show.hpp"
+
+#include <fmt/core.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include "config/model.hpp"
+#include "daemon/blocking_postgres.hpp"
+#include "daemon/exit_code.hpp"
+#include "daemon/json_outline.hpp"
+#include "daemon/printable.hpp"
+#include "spool/uuid.hpp"
+
+namespace sluice::daemon {
+
+namespace {
+
+// A session's events may have to be looked for without an index.
+constexpr std::chrono::minutes kAskTimeout{5};
+
+using config::quoted_literal;
+
+struct Question {
+  std::string function;  // quoted
+  bool takes_uuid = false;
+};
+
+std::vector<Question> questions(BlockingPostgres& postgres,
+                                const std::optional<std::string>& schema) {
+  const std::string where = schema ? "n.nspname = " + quoted_literal(*schema)
+                                   : "pg_catalog.pg_function_is_visible(p.oid)";
+  const auto& answers = postgres.run(
+      "SELECT pg_catalog.format('%I.%I', n.nspname, p.proname),"
+      " p.proargtypes[0] = 'uuid'::pg_catalog.regtype"
+      " FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+      " WHERE p.proname ~ '^everything_about(_|$)' AND p.prokind = 'f' AND p.pronargs = 1"
+      " AND NOT p.proretset AND p.prorettype = 'jsonb'::pg_catalog.regtype"
+      " AND p.proargtypes[0] IN ('uuid'::pg_catalog.regtype, 'text'::pg_catalog.regtype)"
+      " AND " +
+          where + " ORDER BY 1",
+      kAskTimeout);
+  std::vector<Question> found;
+  for (const auto& row : answers.back().rows) {
+    found.push_back({row[0].value_or(""), row[1].value_or("") == "t"});
+  }
+  return found;
+}
+
+// The id as uuid columns have it, if it can be one.
+std::optional<std::string> uuid_text(const std::string& id) {
+  auto uuid = spool::Uuid::parse(id);
+  if (!uuid) uuid = spool::Uuid::parse_ulid(id);
+  return uuid ? std::optional(uuid->text()) : std::nullopt;
+}
+
+// Empty: the id cannot be one that these functions know.
+std::string expression(const std::vector<Question>& questions, const std::string& id) {
+  const auto uuid = uuid_text(id);
+  std::string sum;
+  for (const Question& question : questions) {
+    if (question.takes_uuid && !uuid) continue;
+    if (!sum.empty()) sum += " || ";
+    sum += fmt::format("coalesce({}({}::{}), '{{}}')", question.function,
+                       quoted_literal(uuid.value_or(id)), question.takes_uuid ? "uuid" : "text");
+  }
+  return sum;
+}
+
+// One JSON object, empty if nothing is known.
+std::string known(BlockingPostgres& postgres, const std::string& asked) {
+  if (asked.empty()) return "{}";
+  const auto& answers = postgres.run(
+      "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+      "SET LOCAL timezone = 'UTC';"
+      "SELECT (" +
+          asked +
+          ")::text;"
+          "COMMIT",
+      kAskTimeout);
+  for (const sink::Statement& answer : answers) {
+    if (!answer.rows.empty()) return answer.rows.front().front().value_or("{}");
+  }
+  return "{}";
+}
+
+void print(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    throw std::system_error(errno, std::generic_category(), "writing the output");
+  }
+}
+
+int complain(const std::string& what, ExitCode code) {
+  fmt::print(stderr, "sluice: {}\n", what);
+  return code;
+}
+
+int show(const config::Settings& settings, const ShowOptions& options) {
+  BlockingPostgres postgres(settings.postgres.dsn);
+  const std::vector<Question> asked = questions(postgres, options.schema);
+  if (asked.empty()) {
+    return complain(
+        "no function everything_about is on the search_path: `sluice schema apply` makes it with "
+        "the tables, and --schema says where else to look",
+        kExitConfig);
+  }
+  const std::string about = known(postgres, expression(asked, options.id));
+  if (about == "{}") {
+    const bool can_be_one = !expression(asked, options.id).empty();
+    return complain(
+        fmt::format("nothing is known about {}{}", printable(options.id),
+                    can_be_one ? "" : ": it is no UUID or ULID, and these tables know no others"),
+        kExitUnknown);
+  }
+  print(options.json ? about + "\n" : json_outline(about));
+  return kExitOk;
+}
+
+}  // namespace
+
+int run_show(const config::Settings& settings, const ShowOptions& options) {
+  try {
+    return show(settings, options);
+  } catch (const PostgresError& error) {
+    const std::string& state = error.sqlstate();
+    if (state == "42501") {
+      return complain(fmt::format("this role may not read all that there is to show: {}. Say "
+                                  "another's connection with SLUICE_POSTGRES_DSN",
+                                  error.what()),
+                      kExitConfig);
+    }
+    return complain(fmt::format("Postgres could not be asked: {}", error.what()),
+                    state.empty() || state.starts_with("57") ? kExitUnavailable : kExitConfig);
+  }
+}
+
+}  // namespace sluice::daemon
