@@ -16,6 +16,7 @@
 #include "config/units.hpp"
 #include "daemon/command_check.hpp"
 #include "daemon/command_dev.hpp"
+#include "daemon/command_maintain.hpp"
 #include "daemon/command_schema.hpp"
 #include "daemon/command_send.hpp"
 #include "daemon/command_show.hpp"
@@ -47,6 +48,7 @@ struct CommandLine {
   std::optional<std::string> model_name;
   std::string partition;
   std::string index = "basic";
+  std::string detach_after;  // empty: as sluice.partitioned says
   ShowOptions show;
   bool markdown = false;
   std::function<int()> command;
@@ -120,6 +122,26 @@ std::chrono::milliseconds duration_of(const std::string& option, const std::stri
   return *duration;
 }
 
+std::optional<std::chrono::milliseconds> detach_after(const CommandLine& line) {
+  if (line.detach_after.empty()) return std::nullopt;
+  const auto age = duration_of("--detach-after", line.detach_after);
+  if (age.count() <= 0) throw std::invalid_argument("--detach-after must be more than nothing");
+  return age;
+}
+
+void add_maintain_command(CLI::App& schema, CommandLine& line) {
+  CLI::App* const maintain = add_command(
+      schema, "maintain",
+      "make the next partitions, detach old ones, and forget what nobody needs: for a daily timer",
+      line, [&line] { return maintain_schema(load_settings(line), detach_after(line)); });
+  add_config_option(maintain, line);
+  maintain
+      ->add_option("--detach-after", line.detach_after,
+                   "detach partitions whose last moment is longer ago; else as the table "
+                   "partitioned in sluice's schema says. They stay as tables of their own")
+      ->type_name("TIME");
+}
+
 void add_schema_commands(CLI::App& app, CommandLine& line) {
   CLI::App* const schema = app.add_subcommand("schema", "the tables: events and watermark");
   schema->set_version_flag("--version", kVersionLine);
@@ -134,6 +156,7 @@ void add_schema_commands(CLI::App& app, CommandLine& line) {
                                   return apply_schema(settings, model_options(line, settings));
                                 }),
                     line);
+  add_maintain_command(*schema, line);
 }
 
 void add_show_command(CLI::App& app, CommandLine& line) {
