@@ -199,6 +199,13 @@ class Watermarks(MaintainTest):
         self.assertEqual({segment for segment, in self.query(
             "SELECT segment_id::text FROM sluice.redelivered")}, {known, young})
 
+    def test_a_model_without_partitions(self):
+        self.dbname = self.new_database()
+        self.apply_schema("--model", "conversations")
+        self.assert_maintained(NOTHING)
+        self.add_watermark(days=31)
+        self.assert_maintained("sluice: rows removed of segments that are done with: 1\n", "--detach-after", "1d")
+
     def test_a_schema_of_another_name(self):
         name = self.new_database()
         applied = run_sluice("schema", "apply", "--partition", "month",
