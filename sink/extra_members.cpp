@@ -83,6 +83,8 @@ bool ExtraMembers::takes_only_runs() const {
 
 void ExtraMembers::gather(const spool::EventView& event, std::span<const std::string_view> whole) {
   pieces_.clear();
+  // First, as of members with the same key the last counts: an earlier one may be among these.
+  if (!takes_time_) add_time(event);
   const std::size_t line_bytes = event.header().line_bytes;
   for (const FieldSpan& span : event.fields()) {
     const auto field = static_cast<Field>(span.field);
@@ -97,7 +99,6 @@ void ExtraMembers::gather(const spool::EventView& event, std::span<const std::st
       pieces_.push_back({kKeys[number_of(field)], event.text(span)});
     }
   }
-  if (!takes_time_) add_time(event);
 }
 
 // The run without the members that columns take.

@@ -318,10 +318,10 @@ TEST_CASE("extra: an id or a time that the route does not take is kept") {
   const std::string line = R"({"ts":"2025-01-01T00:00:00Z","id":")" + uuid + R"(","a":1})";
   CHECK(extra({id, time}, line) == R"({"a":1})");
   CHECK(extra({time}, line) == R"({"id":")" + uuid + R"(","a":1})");
-  CHECK(extra({id}, line) == R"({"a":1,"ts":"2025-01-01T00:00:00Z"})");
+  CHECK(extra({id}, line) == R"({"ts":"2025-01-01T00:00:00Z","a":1})");
   // A second one, and one that cannot be read, are there anyway.
   CHECK(extra({}, R"({"ts":"2025-01-01T00:00:00Z","time":"2025-01-01T00:00:00Z"})") ==
-        R"({"ts":"2025-01-01T00:00:00Z","time":"2025-01-01T00:00:00Z"})");
+        R"({"time":"2025-01-01T00:00:00Z","ts":"2025-01-01T00:00:00Z"})");
   CHECK(extra({time}, R"({"time":"soon"})") == R"({"time":"soon"})");
 }
 
@@ -331,6 +331,11 @@ TEST_CASE("extra: a time of which a column takes only the day is kept") {
   CHECK(in_binary(columns, {{ColumnType::text}, {ColumnType::date}}, event) ==
         R"({"time":"2025-01-01T12:00:00Z"})");
   CHECK(in_binary(columns, {{ColumnType::text}, {ColumnType::timestamp}}, event) == "NULL");
+}
+
+TEST_CASE("extra: of a time that is there twice the last counts") {
+  CHECK(extra({}, R"({"time":"2025-01-01T00:00:00Z","ts":1,"ts":2})") ==
+        R"({"time":"2025-01-01T00:00:00Z","ts":1,"ts":2})");
 }
 
 TEST_CASE("extra: a known field whose value does not fit is in it under its name") {
