@@ -346,6 +346,8 @@ void check_together(const Settings& settings, std::string_view file, Problems& p
     note("ingest.line_bytes_max (" + size_text(ingest.line_bytes_max) +
          ") must not be more than ingest.queue_bytes_max (" + size_text(ingest.queue_bytes_max) +
          ")");
+  if (ingest.first_year > ingest.last_year)
+    note("ingest.first_year must not be after ingest.last_year");
   if (!spool.on_disk()) return;
   if (spool.dir.empty()) note("spool.dir must name a directory, or spool.durability be \"memory\"");
   // Each lane fills one segment while those that are full wait for their commit.

@@ -159,7 +159,7 @@ class RouteReader final {
     if (key == "trigger_may_skip")
       return read_truth("route.trigger_may_skip", where, value, route_.trigger_may_skip);
     if (key == "dedupe") return read_dedupe(where, value);
-    if (key == "dedupe_if") return read_from("route.dedupe_if", where, value, route_.dedupe_if);
+    if (key == "dedupe_if") return read_field("route.dedupe_if", where, value, route_.dedupe_if);
     note_(where, "route." + std::string(key) + " is not a setting" +
                      did_you_mean(key, names_of(route_settings())));
   }
@@ -214,6 +214,12 @@ class RouteReader final {
     if (names == nullptr || (!names->empty() && !names->is_homogeneous(toml::node_type::string)))
       return note_(where, "route.key must be a list of column names");
     for (const toml::node& name : *names) route_.key.push_back(name.value_or(std::string()));
+  }
+  // What the producer sends: the daemon's own values say nothing about what the event is.
+  void read_field(const std::string& name, const toml::source_region& where,
+                  const toml::node& value, std::string& from) {
+    read_from(name, where, value, from);
+    if (from.starts_with('$')) note_(where, name + " takes only fields of the event");
   }
 
   void read_from(const std::string& name, const toml::source_region& where, const toml::node& value,
@@ -275,7 +281,7 @@ class RouteReader final {
       Settings::RouteKeyPart& read = route_.dedupe.emplace_back();
       const toml::table* table = part.as_table();
       if (table == nullptr) {
-        read_from("route.dedupe", part.source(), part, read.from);
+        read_field("route.dedupe", part.source(), part, read.from);
       } else {
         read_limited_part(*table, read);
       }
@@ -286,7 +292,7 @@ class RouteReader final {
     constexpr std::array<std::string_view, 2> kKeys = {"from", "limit"};
     for (const auto& [key, value] : table) {
       if (key.str() == "from") {
-        read_from("route.dedupe", key.source(), value, part.from);
+        read_field("route.dedupe", key.source(), value, part.from);
       } else if (key.str() == "limit") {
         const std::int64_t limit = value.is_integer() ? value.value_or(std::int64_t{0}) : 0;
         if (limit < 1 || limit > kLimitMax)

@@ -29,6 +29,12 @@ struct Settings {
     std::vector<std::string> time_fields;
     std::string on_full;
     std::uint64_t rejects_bytes_max = 0;
+    std::uint64_t depth_max = 0;
+    std::uint64_t keys_max = 0;
+    std::uint64_t key_bytes_max = 0;
+    std::uint64_t exponent_max = 0;
+    std::uint64_t first_year = 0;
+    std::uint64_t last_year = 0;
   } ingest;
 
   // Beside those of [ingest]. What the file does not say of one is as [ingest] has it.

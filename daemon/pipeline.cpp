@@ -13,6 +13,7 @@
 #include "daemon/host_name.hpp"
 #include "daemon/redaction.hpp"
 #include "daemon/route_list.hpp"
+#include "daemon/route_rules.hpp"
 #include "ingest/aside_watch.hpp"
 #include "sink/postgres_database.hpp"
 
@@ -55,6 +56,24 @@ milliseconds time_left(const ingest::Journal::Turn& turn) {
                     kIdleTurn);
 }
 
+// A year's first microsecond.
+std::int64_t year_us(std::uint64_t year) {
+  using namespace std::chrono;
+  const sys_days day{std::chrono::year(static_cast<int>(year)) / January / 1};
+  return duration_cast<microseconds>(day.time_since_epoch()).count();
+}
+
+ingest::ParserLimits parser_limits(const config::Settings& settings) {
+  const auto& ingest = settings.ingest;
+  ingest::ParserLimits limits;
+  limits.depth_max = static_cast<unsigned>(ingest.depth_max);
+  limits.keys_max = ingest.keys_max;
+  limits.key_bytes_max = ingest.key_bytes_max;
+  limits.exponent_max = static_cast<int>(ingest.exponent_max);
+  limits.times = {year_us(ingest.first_year), year_us(ingest.last_year + 1) - 1};
+  return limits;
+}
+
 ingest::ParserOptions parser_options(const config::Settings& settings, std::uint64_t dedupe_seed,
                                      ingest::Redactor* redactor) {
   const auto& ingest = settings.ingest;
@@ -72,6 +91,8 @@ ingest::ParserOptions parser_options(const config::Settings& settings, std::uint
   options.dedupe_by_uid = settings.dedupe.scope != "global";
   options.dedupe_seed = dedupe_seed;
   options.redactor = redactor;
+  options.limits = parser_limits(settings);
+  options.routes = route_rules(settings);
   return options;
 }
 

@@ -23,14 +23,14 @@ void AckSession::enter_chunk(Origin& origin, std::uint64_t last_line) {
   origin.line_offset = line_offset_;
 }
 
-void AckSession::refused(std::uint64_t line, Refusal code) {
+void AckSession::refused(std::uint64_t line, Refusal code, std::string_view field) {
   ++refused_;
   // The first of them tells a named producer to connect again: it must not be among those that are
   // only counted.
   const bool connects_again =
       code == Refusal::full && producer_ && !std::exchange(had_no_room_, true);
   answers_.nack(line, refusal_code(code), may_pass_later(code),
-                connects_again ? Answers::Nack::always : Answers::Nack::if_it_fits);
+                connects_again ? Answers::Nack::always : Answers::Nack::if_it_fits, field);
 }
 
 void AckSession::handled(std::uint64_t line) {

@@ -37,8 +37,8 @@ class AckSession final {
   // Notes in the origin of a chunk that is about to be pushed whose lines it holds, up to
   // `last_line`.
   void enter_chunk(Origin& origin, std::uint64_t last_line);
-  // A line that does not come to the queue.
-  void refused(std::uint64_t line, Refusal code);
+  // A line that does not come to the queue; `field`: which one the refusal is about, if any.
+  void refused(std::uint64_t line, Refusal code, std::string_view field = {});
   // Whether no line of this connection may be stored any more: its producer has a name, and one of
   // its lines found no room. Were a later one stored, the number that is kept for the name would
   // pass that line, and sent again it would count as a duplicate.

@@ -9,11 +9,29 @@ namespace {
 // An empty buffer keeps no more memory than this, so that thousands of quiet connections are cheap.
 constexpr std::size_t kIdleBytesMax = 1024;
 
-void append_nack(std::string& text, std::uint64_t line, std::string_view code, bool retry) {
+// A field's name comes from the configuration and may hold anything.
+void append_field(std::string& text, std::string_view field) {
+  if (field.empty()) return;
+  constexpr std::string_view kHex = "0123456789abcdef";
+  text += "\",\"field\":\"";
+  for (const char c : field) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20) {
+      text += {'\\', 'u', '0', '0', kHex[byte >> 4], kHex[byte & 15]};
+      continue;
+    }
+    if (c == '"' || c == '\\') text += '\\';
+    text += c;
+  }
+}
+
+void append_nack(std::string& text, std::uint64_t line, std::string_view code,
+                 std::string_view field, bool retry) {
   text += "{\"nack\":";
   text += std::to_string(line);
   text += ",\"code\":\"";
   text += code;
+  append_field(text, field);
   text += retry ? "\",\"retry\":true}\n" : "\",\"retry\":false}\n";
 }
 
@@ -22,17 +40,19 @@ void append_nack(std::string& text, std::uint64_t line, std::string_view code, b
 void Answers::say(std::string_view line) {
   push_nacks_unsent();
   push_ack();
-  push({.text = std::string(line)});
+  push({.text = std::string(line), .field = {}});
 }
 
 void Answers::ack(std::uint64_t lines) {
   acked_ = std::max(acked_, lines);
 }
 
-void Answers::nack(std::uint64_t line, std::string_view code, bool retry, Nack keep) {
+void Answers::nack(std::uint64_t line, std::string_view code, bool retry, Nack keep,
+                   std::string_view field) {
   if (has_pending() && nacks_unsent_ == 0) {
     Pending& run = pending_.back();
-    if (run.is_nack && run.last + 1 == line && run.text == code && run.retry == retry) {
+    if (run.is_nack && run.last + 1 == line && run.text == code && run.retry == retry &&
+        run.field == field) {
       run.last = line;
       return add(counters_.nacks_sent, 1);
     }
@@ -42,7 +62,7 @@ void Answers::nack(std::uint64_t line, std::string_view code, bool retry, Nack k
     return add(counters_.nacks_unsent, 1);
   }
   push_nacks_unsent();
-  push({line, line, std::string(code), retry, true});
+  push({line, line, std::string(code), retry, true, std::string(field)});
   add(counters_.nacks_sent, 1);
 }
 
@@ -75,13 +95,13 @@ void Answers::push(Pending pending) {
 void Answers::push_ack() {
   if (acked_ == ack_said_) return;
   ack_said_ = acked_;
-  push({.text = "{\"ack\":" + std::to_string(acked_) + "}\n"});
+  push({.text = "{\"ack\":" + std::to_string(acked_) + "}\n", .field = {}});
   add(counters_.acks_sent, 1);
 }
 
 void Answers::push_nacks_unsent() {
   if (nacks_unsent_ == 0) return;
-  push({.text = "{\"nacks_unsent\":" + std::to_string(nacks_unsent_) + "}\n"});
+  push({.text = "{\"nacks_unsent\":" + std::to_string(nacks_unsent_) + "}\n", .field = {}});
   nacks_unsent_ = 0;
 }
 
@@ -91,7 +111,7 @@ void Answers::write_pending() {
   while (has_pending() && unsent_bytes() < kBytesMax) {
     Pending& front = pending_[first_pending_];
     if (front.is_nack) {
-      append_nack(buffer_, front.first, front.text, front.retry);
+      append_nack(buffer_, front.first, front.text, front.field, front.retry);
       if (front.first++ < front.last) continue;
     } else {
       buffer_ += front.text;

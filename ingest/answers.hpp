@@ -36,8 +36,10 @@ class Answers final {
     if_it_fits,
     always,  // kept as what is said: for few
   };
-  // The line was refused; `retry`: sent again later, it may pass.
-  void nack(std::uint64_t line, std::string_view code, bool retry, Nack keep = Nack::if_it_fits);
+  // The line was refused; `retry`: sent again later, it may pass; `field`: which one it is about,
+  // if it is about one.
+  void nack(std::uint64_t line, std::string_view code, bool retry, Nack keep = Nack::if_it_fits,
+            std::string_view field = {});
 
   // What to send now; empty: nothing. Valid until the next call.
   [[nodiscard]] std::string_view next();
@@ -56,6 +58,7 @@ class Answers final {
     std::string text;  // the code; of a line to say, that
     bool retry = false;
     bool is_nack = false;
+    std::string field;
   };
 
   [[nodiscard]] bool has_pending() const { return first_pending_ < pending_.size(); }

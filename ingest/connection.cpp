@@ -89,7 +89,8 @@ class Connection::Turn final {
     receipt_.line_delta = static_cast<std::uint32_t>(number_ - first_line_);
     bytes_left_ -= std::min(bytes_left_, line.size() + 1);
     if (const auto refusal = connection_.parser_.parse(line, receipt_, chunk_)) {
-      refuse(*refusal, line.size(), connection_.parser_.kept_line());
+      refuse(*refusal, line.size(), connection_.parser_.kept_line(),
+             connection_.parser_.refused_field());
       return;
     }
     last_line_ = number_;
@@ -118,12 +119,13 @@ class Connection::Turn final {
   }
 
   // `kept`: what may be kept of the line; `line_bytes` 0: not known.
-  void refuse(Refusal reason, std::size_t line_bytes, std::string_view kept) {
+  void refuse(Refusal reason, std::size_t line_bytes, std::string_view kept,
+              std::string_view field = {}) {
     add(shared_.counters.refused[static_cast<std::size_t>(reason)], 1);
     shared_.reporter.line_refused(
         {reason, connection_.peer_.uid, connection_.peer_.connection, number_});
     if (connection_.session_) {
-      connection_.session_->refused(number_, reason);
+      connection_.session_->refused(number_, reason, field);
     } else {
       keep(reason, line_bytes, kept);
     }

@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "ingest/json_steps.hpp"
 #include "ingest/line_scan.hpp"
 #include "spool/timestamp.hpp"
 
@@ -26,14 +27,10 @@ using spool::RecordFlag;
 using spool::Uuid;
 using spool::ValueKind;
 
-constexpr unsigned kDepthMax = 64;
-constexpr std::size_t kKeysMax = 1000;  // of one object
-constexpr std::size_t kKeyBytesMax = 1024;
 constexpr std::size_t kTypeBytesMax = 200;
 constexpr std::size_t kDedupeKeyBytesMax = 256;
-// Postgres takes numbers of up to 131,072 digits before and 16,383 after the point, but 1e131071 is
-// eight bytes that become 131,079 characters for whoever reads them.
-constexpr int kExponentMax = 308;
+// Why exponents are bounded: Postgres takes numbers of up to 131,072 digits before and 16,383 after
+// the point, but 1e131071 is eight bytes that become 131,079 characters for whoever reads them.
 constexpr std::size_t kScaleMax = 16'383;
 // No shorter number without exponent is out of range.
 constexpr std::size_t kShortNumberBytes = 300;
@@ -100,14 +97,14 @@ std::uint32_t end_of_string(std::string_view line, std::uint32_t at) {
   return at + 1;
 }
 
-bool number_fits(std::string_view number) {
+bool number_fits(std::string_view number, int exponent_max) {
   const auto exponent_at = number.find_first_of("eE");
   const auto mantissa = number.substr(0, exponent_at);
   const long exponent =
       exponent_at == std::string_view::npos
           ? 0
           : std::strtol(std::string(number.substr(exponent_at + 1)).c_str(), nullptr, 10);
-  if (exponent > kExponentMax || exponent < -static_cast<long>(kScaleMax)) return false;
+  if (exponent > exponent_max || exponent < -static_cast<long>(kScaleMax)) return false;
   const auto point = mantissa.find('.');
   const long fraction_digits =
       point == std::string_view::npos ? 0 : static_cast<long>(mantissa.size() - point - 1);
@@ -151,6 +148,7 @@ class EventParser::Document {
   Document(ParserOptions options, IngestCounters& counters)
       : options_(std::move(options)),
         default_type_(options_.default_type.empty() ? "" : json_quoted(options_.default_type)),
+        routes_(options_.routes, options_.time_fields),
         counters_(counters) {
     latest_.resize(kTime + options_.time_fields.size());
   }
@@ -158,6 +156,7 @@ class EventParser::Document {
   std::optional<Refusal> parse(std::string_view line, const Receipt& receipt, spool::Chunk& chunk) {
     line_ = line;
     kept_line_ = options_.redactor == nullptr ? line : std::string_view();
+    refused_field_ = {};
     receipt_ = receipt;
     header_ = {};
     if (const auto refusal = copy_and_mend()) return refusal;
@@ -188,6 +187,7 @@ class EventParser::Document {
     return top_members_;
   }
 
+  [[nodiscard]] std::string_view refused_field() const { return refused_field_; }
   [[nodiscard]] std::string_view kept_line() const { return kept_line_; }
   [[nodiscard]] bool redacts() const { return options_.redactor != nullptr; }
 
@@ -206,7 +206,8 @@ class EventParser::Document {
     const bool simple =
         length < kShortNumberBytes &&
         std::none_of(number.begin(), number.end(), [](char c) { return c == 'e' || c == 'E'; });
-    if (!simple && !number_fits(number)) return refuse(Refusal::number_range);
+    if (!simple && !number_fits(number, options_.limits.exponent_max))
+      return refuse(Refusal::number_range);
     return scalar(ValueKind::number);
   }
   bool String(const char* text, rapidjson::SizeType length, bool) {
@@ -218,12 +219,12 @@ class EventParser::Document {
     return depth_ == 0 ? refuse(Refusal::not_object) : container(ValueKind::array);
   }
   bool Key(const char* text, rapidjson::SizeType length, bool) {
-    if (length > kKeyBytesMax) return refuse(Refusal::limits);
+    if (length > options_.limits.key_bytes_max) return refuse(Refusal::limits);
     return depth_ != 1 || begin_member({text, length});
   }
   bool EndObject(rapidjson::SizeType member_count) {
     --depth_;
-    return member_count <= kKeysMax || refuse(Refusal::limits);
+    return member_count <= options_.limits.keys_max || refuse(Refusal::limits);
   }
   bool EndArray(rapidjson::SizeType) {
     --depth_;
@@ -320,7 +321,7 @@ class EventParser::Document {
     return type != members_.rend() && fits_type(*type) ? type->string : options_.default_type;
   }
 
-  bool enter() { return ++depth_ <= kDepthMax || refuse(Refusal::too_deep); }
+  bool enter() { return ++depth_ <= options_.limits.depth_max || refuse(Refusal::too_deep); }
 
   bool scalar(ValueKind kind) {
     if (depth_ == 0) return refuse(Refusal::not_object);
@@ -335,7 +336,7 @@ class EventParser::Document {
 
   bool begin_member(std::string_view key) {
     const auto key_begin = static_cast<std::uint32_t>(key.data() - scratch_.data() - 1);
-    if (members_.size() == kKeysMax) return refuse(Refusal::limits);
+    if (members_.size() == options_.limits.keys_max) return refuse(Refusal::limits);
     if (!members_.empty()) end_member(key_begin);
 
     Member& member = members_.emplace_back();
@@ -441,7 +442,75 @@ class EventParser::Document {
     if (const auto refusal = sort_id()) return refusal;
     if (const auto refusal = sort_dedupe_key()) return refusal;
     if (const Member* data = given(kData)) add_field(Field::data, *data);
-    return sort_time();
+    if (const auto refusal = sort_time()) return refusal;
+    return options_.routes.empty() ? std::nullopt : follow_route();
+  }
+
+  std::optional<Refusal> follow_route() {
+    const auto route = routes_.find(type_text());
+    if (!route) return Refusal::no_route;
+    const RouteRule& rule = options_.routes[*route];
+    const bool has_key = (header_.flags & RecordFlag::kHasDedupeKey) != 0;
+    if (!rule.dedupe.empty() && !has_key) compute_key(rule, routes_.key(*route));
+    for (const std::string& name : rule.required) {
+      if (is_there(name)) continue;
+      refused_field_ = name;
+      return Refusal::schema;
+    }
+    return std::nullopt;
+  }
+
+  // A known field not as a misfit, and but for `data` not as null. Of others null is a value if
+  // their column is of JSON, which only the sink knows.
+  [[nodiscard]] bool is_there(std::string_view name) const {
+    if (name == "dedupe_key") return (header_.flags & RecordFlag::kHasDedupeKey) != 0;
+    const Member* member = last_member(name);
+    if (member == nullptr) return false;
+    if (member->known == kUnknown) return true;
+    return !member->is_extra && (member->kind != ValueKind::null || member->known == kData);
+  }
+
+  void compute_key(const RouteRule& rule, const RouteRules::Key& key) {
+    if (key.condition && !value_of(*key.condition)) return;
+    computed_key_.clear();
+    for (const RouteRules::Value& part : key.parts) {
+      computed_key_.add(value_of(part), part.characters_max);
+    }
+    if (!computed_key_.has_values()) return;
+    const std::string_view bytes = computed_key_.bytes();
+    const XXH128_hash_t hash =
+        XXH3_128bits_withSeed(bytes.data(), bytes.size(), seed() ^ key.domain);
+    take_dedupe_hash(hash);
+    if (!rule.stores_key) return;
+    const std::size_t begin = line_.size() + tail_.size();
+    tail_text_ = tail_;
+    tail_text_ += '"' + computed_key_.digits() + '"';
+    tail_ = tail_text_;
+    fields_.push_back(
+        span(Field::dedupe_key, ValueKind::string, begin, line_.size() + tail_.size() - begin));
+  }
+
+  // As text; none: the event does not have it, or null. Lives until the next call.
+  std::optional<std::string_view> value_of(const RouteRules::Value& value) {
+    const Member* member = nullptr;
+    for (const std::string& name : value.names) {
+      if (name == "type" && value.tokens.empty()) return type_text();
+      member = last_member(name);
+      if (member != nullptr && member->kind != ValueKind::null) break;
+    }
+    if (member == nullptr || member->kind == ValueKind::null) return std::nullopt;
+    if (value.tokens.empty()) return is_string(*member) ? member->string : raw(*member);
+    const auto found = follow_pointer(raw(*member), value.tokens);
+    if (!found || *found == "null") return std::nullopt;
+    if (!found->starts_with('"')) return found;
+    value_text_ = decoded_json(found->substr(1, found->size() - 2));
+    return value_text_;
+  }
+
+  [[nodiscard]] const Member* last_member(std::string_view name) const {
+    const auto found = std::find_if(members_.rbegin(), members_.rend(),
+                                    [&](const Member& member) { return member.key == name; });
+    return found == members_.rend() ? nullptr : &*found;
   }
 
   std::optional<Refusal> sort_type() {
@@ -453,7 +522,10 @@ class EventParser::Document {
       }
       if (const auto refusal = misfit(*type, KnownField::type)) return refusal;
     }
-    if (default_type_.empty()) return Refusal::schema;
+    if (default_type_.empty()) {
+      refused_field_ = "type";
+      return Refusal::schema;
+    }
     tail_ = default_type_;
     fields_.push_back(span(Field::type,
                            default_type_.find('\\') == std::string::npos
@@ -510,13 +582,16 @@ class EventParser::Document {
     const bool fits = is_string(*member) && !key.empty() && key.size() <= kDedupeKeyBytesMax &&
                       key.find('\0') == std::string_view::npos;
     if (!fits) return Refusal::dedupe_key;
-    const XXH128_hash_t hash = XXH3_128bits_withSeed(key.data(), key.size(), seed());
+    take_dedupe_hash(XXH3_128bits_withSeed(key.data(), key.size(), seed()));
+    add_field(Field::dedupe_key, *member);
+    return std::nullopt;
+  }
+
+  void take_dedupe_hash(const XXH128_hash_t& hash) {
     header_.dedupe_hash[0] = hash.low64;
     header_.dedupe_hash[1] = hash.high64;
     header_.flags = static_cast<std::uint8_t>((header_.flags & ~RecordFlag::kHasIdKey) |
                                               RecordFlag::kHasDedupeKey);
-    add_field(Field::dedupe_key, *member);
-    return std::nullopt;
   }
 
   std::optional<Refusal> sort_time() {
@@ -529,9 +604,11 @@ class EventParser::Document {
         continue;
       }
       found = true;
-      const auto us = is_string(*member)                  ? spool::parse_rfc3339_us(member->string)
-                      : member->kind == ValueKind::number ? spool::parse_epoch_us(raw(*member))
-                                                          : std::nullopt;
+      const auto us = is_string(*member)
+                          ? spool::parse_rfc3339_us(member->string, options_.limits.times)
+                      : member->kind == ValueKind::number
+                          ? spool::parse_epoch_us(raw(*member), options_.limits.times)
+                          : std::nullopt;
       if (!us) {
         if (const auto refusal = misfit(*member, KnownField::time)) return refusal;
         continue;
@@ -571,9 +648,20 @@ class EventParser::Document {
 
   std::optional<Refusal> misfit(Member& member, KnownField name) {
     add(counters_.misfits[static_cast<std::size_t>(name)], 1);
-    if (options_.misfit == MisfitPolicy::reject) return Refusal::misfit;
+    if (options_.misfit == MisfitPolicy::reject) {
+      refused_field_ = field_name(member);
+      return Refusal::misfit;
+    }
     member.is_extra = true;
     return std::nullopt;
+  }
+
+  // Ours, not the producer's. REQUIRES: the member is a known one.
+  [[nodiscard]] std::string_view field_name(const Member& member) const {
+    constexpr std::array<std::string_view, kTime> kNames = {
+        "type", "id", "source", "session_id", "parent_id", "dedupe_key", "data"};
+    return member.known < kTime ? kNames[member.known]
+                                : std::string_view(options_.time_fields[member.known - kTime]);
   }
 
   // Equal keys need equal lengths and first and last bytes: only if that bit is taken are keys
@@ -620,6 +708,7 @@ class EventParser::Document {
 
   const ParserOptions options_;
   const std::string default_type_;  // as a JSON string, or empty
+  RouteRules routes_;
   IngestCounters& counters_;
   rapidjson::GenericReader<rapidjson::UTF8<>, rapidjson::UTF8<>> reader_;
   std::vector<char> scratch_;  // the line, decoded in place by the reader, then zeros
@@ -627,7 +716,9 @@ class EventParser::Document {
   // Of the line at hand.
   std::string_view line_;
   std::string_view kept_line_;
+  std::string_view refused_field_;
   std::string_view tail_;
+  std::string tail_text_;  // where tail_ is made of two
   Receipt receipt_;
   unsigned depth_ = 0;
   std::optional<Refusal> refusal_;
@@ -637,6 +728,8 @@ class EventParser::Document {
   spool::RecordHeader header_{};
   std::vector<FieldSpan> fields_;
   std::vector<TopMember> top_members_;
+  ComputedKey computed_key_;
+  std::string value_text_;
 };
 
 EventParser::EventParser(ParserOptions options, IngestCounters& counters)
@@ -650,6 +743,10 @@ std::optional<Refusal> EventParser::parse(std::string_view line, const Receipt& 
 
 std::optional<std::span<const TopMember>> EventParser::members(std::string_view line) {
   return document_->members(line);
+}
+
+std::string_view EventParser::refused_field() const {
+  return document_->refused_field();
 }
 
 std::string_view EventParser::kept_line() const {

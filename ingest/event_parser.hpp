@@ -12,8 +12,10 @@
 #include "ingest/ingest_counters.hpp"
 #include "ingest/redactor.hpp"
 #include "ingest/refusal.hpp"
+#include "ingest/route_rule.hpp"
 #include "spool/chunk.hpp"
 #include "spool/producer_table.hpp"
+#include "spool/timestamp.hpp"
 
 namespace sluice::ingest {
 
@@ -21,6 +23,15 @@ enum class NulPolicy { replace, strip, reject };
 enum class TextPolicy { replace, reject };
 enum class MisfitPolicy { keep, reject };
 enum class DuplicateKeyPolicy { last, reject };
+
+// Beyond these a line is refused; a time outside its range is a misfit.
+struct ParserLimits {
+  unsigned depth_max = 64;       // at most 256: the parser recurses
+  std::size_t keys_max = 1'000;  // of one object; at most 4,000
+  std::size_t key_bytes_max = 1'024;
+  int exponent_max = 308;  // of a number; at most this
+  spool::TimeRange times = spool::kEventTimes;
+};
 
 struct ParserOptions {
   NulPolicy nul = NulPolicy::replace;
@@ -31,7 +42,10 @@ struct ParserOptions {
   std::vector<std::string> time_fields = {"time", "timestamp", "@timestamp", "ts"};
   bool dedupe_by_uid = true;      // false: keys of all producers are one space
   std::uint64_t dedupe_seed = 0;  // of the keyed hashes: random, and kept secret
-  Redactor* redactor = nullptr;   // outlives the parser; none: all is kept
+  // The routes' own wishes, in their order; empty: every event has a route that asks for nothing.
+  std::vector<RouteRule> routes = {};
+  ParserLimits limits = {};
+  Redactor* redactor = nullptr;  // outlives the parser; none: all is kept
 };
 
 // Where and when a line came in.
@@ -65,6 +79,10 @@ class EventParser final {
   // - 1 KiB
   [[nodiscard]] std::optional<Refusal> parse(std::string_view line, const Receipt& receipt,
                                              spool::Chunk& chunk);
+
+  // Which field the last refusal is about, for `schema` and `misfit`; else empty. A name that this
+  // program or its configuration has.
+  [[nodiscard]] std::string_view refused_field() const;
 
   // What may be kept of the line that parse() was given last: the line without what had to be
   // redacted; empty where it was refused before that could be found. Lives until the next call and

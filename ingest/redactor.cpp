@@ -1,9 +1,9 @@
 #include "ingest/redactor.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <utility>
 
+#include "ingest/json_steps.hpp"
 #include "spool/sha256.hpp"
 #include "spool/type_match.hpp"
 
@@ -45,85 +45,6 @@ std::string json_string(std::string_view text) {
   return json + '"';
 }
 
-// "/a~1b/*" -> "a/b", "*". REQUIRES: the pointer begins with '/'.
-std::vector<std::string> tokens_of(std::string_view pointer) {
-  std::vector<std::string> tokens;
-  while (!pointer.empty()) {
-    pointer.remove_prefix(1);
-    const std::string_view raw = pointer.substr(0, pointer.find('/'));
-    std::string& token = tokens.emplace_back();
-    for (std::size_t i = 0; i < raw.size(); ++i) {
-      const bool is_escape = raw[i] == '~' && i + 1 < raw.size();
-      token += !is_escape ? raw[i] : raw[++i] == '1' ? '/' : '~';
-    }
-    pointer.remove_prefix(raw.size());
-  }
-  return tokens;
-}
-
-unsigned code_unit(std::string_view four_digits) {
-  unsigned unit = 0;
-  std::from_chars(four_digits.data(), four_digits.data() + four_digits.size(), unit, 16);
-  return unit;
-}
-
-void append_utf8(std::string& out, unsigned code) {
-  const auto byte = [&](unsigned value) { out += static_cast<char>(value); };
-  if (code < 0x80) {
-    byte(code);
-  } else if (code < 0x800) {
-    byte(0xc0 | code >> 6);
-    byte(0x80 | (code & 0x3f));
-  } else if (code < 0x10000) {
-    byte(0xe0 | code >> 12);
-    byte(0x80 | (code >> 6 & 0x3f));
-    byte(0x80 | (code & 0x3f));
-  } else {
-    byte(0xf0 | code >> 18);
-    byte(0x80 | (code >> 12 & 0x3f));
-    byte(0x80 | (code >> 6 & 0x3f));
-    byte(0x80 | (code & 0x3f));
-  }
-}
-
-// What an escape `\uXXXX` stands for, with the second of a pair if there is one. `at` is moved past
-// it. REQUIRES: `at` is at the digits.
-unsigned code_point(std::string_view literal, std::size_t& at) {
-  const unsigned first = code_unit(literal.substr(at, 4));
-  at += 4;
-  if (first < 0xd800 || first > 0xdfff) return first;
-  constexpr unsigned kReplacement = 0xfffd;
-  if (first >= 0xdc00 || literal.substr(at, 2) != "\\u" || literal.size() < at + 6) {
-    return kReplacement;
-  }
-  const unsigned second = code_unit(literal.substr(at + 2, 4));
-  if (second < 0xdc00 || second > 0xdfff) return kReplacement;
-  at += 6;
-  return 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
-}
-
-// The text of a string literal, given without its quotes.
-std::string decoded(std::string_view literal) {
-  constexpr std::string_view kEscapes = "bfnrt";
-  constexpr std::string_view kMeanings = "\b\f\n\r\t";
-  std::string text;
-  for (std::size_t at = 0; at < literal.size();) {
-    if (literal[at] != '\\') {
-      text += literal[at++];
-      continue;
-    }
-    const char kind = literal[at + 1];
-    at += 2;
-    if (kind == 'u') {
-      append_utf8(text, code_point(literal, at));
-      continue;
-    }
-    const std::size_t known = kEscapes.find(kind);
-    text += known == std::string_view::npos ? kind : kMeanings[known];
-  }
-  return text;
-}
-
 }  // namespace
 
 // One line's values from the first to the last, but for those inside of a value that is hit.
@@ -135,7 +56,7 @@ class Redactor::Walk {
       replacements_.push_back(json_string(rules_[rule].with));
       for (const std::string& field : rules_[rule].fields) {
         if (field.starts_with('/')) {
-          pointers_.push_back({rule, tokens_of(field)});
+          pointers_.push_back({rule, pointer_tokens(field)});
         } else {
           names_.push_back({rule, lowered(field)});
         }
@@ -155,7 +76,7 @@ class Redactor::Walk {
     if (out_.capacity() > kBufferKeptBytes) out_ = {};
     out_.clear();
     active_ = first_active_;
-    object(skip_space(0), 0, 0);
+    object(skip_json_space(line_, 0), 0, 0);
     if (copied_ == 0) return line;
     out_ += line_.substr(copied_);
     return out_;
@@ -198,27 +119,27 @@ class Redactor::Walk {
 
   std::size_t object(std::size_t at, std::size_t depth, std::size_t first) {
     const std::size_t last = active_.size();
-    at = skip_space(at + 1);
+    at = skip_json_space(line_, at + 1);
     while (line_[at] != '}') {
-      const std::size_t key_end = skip_string(at);
+      const std::size_t key_end = skip_json_string(line_, at);
       const std::size_t rule = rule_of_key(line_.substr(at + 1, key_end - at - 2), depth, first);
-      at = skip_space(key_end) + 1;
-      at = skip_space(value(skip_space(at), rule, depth, last));
+      at = skip_json_space(line_, key_end) + 1;
+      at = skip_json_space(line_, value(skip_json_space(line_, at), rule, depth, last));
       active_.resize(last);
-      if (line_[at] == ',') at = skip_space(at + 1);
+      if (line_[at] == ',') at = skip_json_space(line_, at + 1);
     }
     return at + 1;
   }
 
   std::size_t array(std::size_t at, std::size_t depth, std::size_t first) {
     const std::size_t last = active_.size();
-    at = skip_space(at + 1);
+    at = skip_json_space(line_, at + 1);
     for (std::size_t index = 0; line_[at] != ']'; ++index) {
       const std::size_t rule =
           first == last ? kNoRule : rule_of_pointers(std::to_string(index), depth, first);
-      at = skip_space(value(at, rule, depth, last));
+      at = skip_json_space(line_, value(at, rule, depth, last));
       active_.resize(last);
-      if (line_[at] == ',') at = skip_space(at + 1);
+      if (line_[at] == ',') at = skip_json_space(line_, at + 1);
     }
     return at + 1;
   }
@@ -226,19 +147,20 @@ class Redactor::Walk {
   // Returns where the value ends.
   std::size_t value(std::size_t at, std::size_t rule, std::size_t depth, std::size_t first) {
     if (rule != kNoRule) {
-      const std::size_t end = skip_value(at);
+      const std::size_t end = skip_json_value(line_, at);
       replace(at, end, rule);
       return end;
     }
     const bool nothing_in_there = name_lengths_ == 0 && active_.size() == first;
-    if (nothing_in_there || (line_[at] != '{' && line_[at] != '[')) return skip_value(at);
+    if (nothing_in_there || (line_[at] != '{' && line_[at] != '['))
+      return skip_json_value(line_, at);
     return line_[at] == '{' ? object(at, depth + 1, first) : array(at, depth + 1, first);
   }
 
   // Where `nul` is "strip", a key may lose its NULs later on; so they do not hide it.
   std::size_t rule_of_key(std::string_view literal, std::size_t depth, std::size_t first) {
     if (literal.find('\\') == std::string_view::npos) return rule_of_text(literal, depth, first);
-    std::string key = decoded(literal);
+    std::string key = decoded_json(literal);
     std::erase(key, '\0');
     return rule_of_text(key, depth, first);
   }
@@ -281,44 +203,8 @@ class Redactor::Walk {
     const std::string_view raw = line_.substr(begin, end - begin);
     const auto hash = spool::hmac_sha256(
         rules_[rule].salt,
-        raw.starts_with('"') ? decoded(raw.substr(1, raw.size() - 2)) : std::string(raw));
+        raw.starts_with('"') ? decoded_json(raw.substr(1, raw.size() - 2)) : std::string(raw));
     out_ += "\"hmac-sha256:" + spool::hex_text(hash, kHashDigits) + '"';
-  }
-
-  [[nodiscard]] std::size_t skip_space(std::size_t at) const {
-    return std::min(line_.find_first_not_of(" \t\r\n", at), line_.size());
-  }
-  // A quote ends the string unless there is an odd number of backslashes before it.
-  [[nodiscard]] std::size_t skip_string(std::size_t begin) const {
-    for (std::size_t at = begin;;) {
-      at = line_.find('"', at + 1);
-      std::size_t text_end = at;
-      while (text_end - 1 > begin && line_[text_end - 1] == '\\') --text_end;
-      if ((at - text_end) % 2 == 0) return at + 1;
-    }
-  }
-  [[nodiscard]] std::size_t skip_value(std::size_t at) const {
-    std::size_t depth = 0;
-    do {
-      switch (line_[at]) {
-        case '"':
-          at = skip_string(at);
-          break;
-        case '{':
-        case '[':
-          ++depth;
-          ++at;
-          break;
-        case '}':
-        case ']':
-          --depth;
-          ++at;
-          break;
-        default:
-          at = line_.find_first_of(depth == 0 ? ",}] \t\r\n" : "\"{}[]", at);
-      }
-    } while (depth != 0);
-    return at;
   }
 
   const std::vector<RedactRule> rules_;

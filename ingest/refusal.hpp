@@ -19,18 +19,19 @@ enum class Refusal {
   limits,         // too many keys, or too long a key
   duplicate_key,  // under dup_key = "reject"
   number_range,
-  schema,  // a required field is missing
-  misfit,  // a known field of the wrong type, under misfit = "reject"
+  schema,    // a required field is missing
+  no_route,  // its type is that of no route
+  misfit,    // a known field of the wrong type, under misfit = "reject"
   dedupe_key,
   full,  // there was no room for it, and its listener does not let producers wait
 };
-inline constexpr std::size_t kRefusalCount = 15;
+inline constexpr std::size_t kRefusalCount = 16;
 
 [[nodiscard]] constexpr std::string_view refusal_code(Refusal refusal) {
   constexpr std::array<std::string_view, kRefusalCount> kCodes = {
-      "too_long",     "bad_byte", "bad_utf8", "nul",        "syntax",
-      "not_object",   "trailing", "too_deep", "limits",     "duplicate_key",
-      "number_range", "schema",   "misfit",   "dedupe_key", "full"};
+      "too_long", "bad_byte", "bad_utf8",   "nul",           "syntax",       "not_object",
+      "trailing", "too_deep", "limits",     "duplicate_key", "number_range", "schema",
+      "no_route", "misfit",   "dedupe_key", "full"};
   return kCodes[static_cast<std::size_t>(refusal)];
 }
 

@@ -10,6 +10,8 @@ namespace sluice::spool {
 
 using Sha256 = std::array<unsigned char, 32>;
 
+[[nodiscard]] Sha256 sha256(std::string_view text);
+
 // HMAC-SHA-256 of the text: without the key nobody can tell what the text was by trying texts.
 [[nodiscard]] Sha256 hmac_sha256(std::string_view key, std::string_view text);
 
