@@ -22,6 +22,9 @@ struct Failure {
   std::string sqlstate;  // empty: the connection itself failed, or the server never answered
   std::string message;   // one line
   std::string column;    // as the server names it, or empty
+  // The number of the row in the COPY, from 1, that the server was at; 0: it does not say. That row
+  // is the first to suspect.
+  std::uint64_t row = 0;
 };
 
 enum class Progress {
@@ -60,10 +63,19 @@ struct MergeConflict {
   bool time_agrees = false;
 };
 
-// Where a COPY stands among those of its transaction.
+// What is to be done about the transaction's savepoint, first of all.
+enum class Savepoint : std::uint8_t {
+  none,
+  make,
+  renew,      // where the transaction is now; constraints are deferred again
+  return_to,  // what came behind it is taken back
+};
+
+// Where a COPY stands in its transaction.
 struct CopyPlace {
   bool opens = true;    // the transaction
   bool settles = true;  // it is the last: deferred constraints are checked behind it
+  Savepoint savepoint = Savepoint::none;
 };
 
 // What the lane's loop must wait for before it calls advance() again.
@@ -120,9 +132,12 @@ class Database {
   // By rising rows. Where the plan tells the conflicts at once, there are those of the COPY too.
   [[nodiscard]] virtual const std::vector<MergeConflict>& conflicts() const = 0;
 
-  // Step W2, where none of the COPYs settled: checks deferred constraints. Opens the transaction if
-  // there was no COPY at all.
-  virtual void start_settle(bool opens) = 0;
+  // Step W2, where none of the COPYs settled: checks deferred constraints. There may have been no
+  // COPY at all.
+  virtual void start_settle(const CopyPlace& place) = 0;
+
+  // Step: takes back the transaction, in which a step may have failed.
+  virtual void start_rollback() = 0;
 
   // Step W3: moves the watermark from `from` to `upto`, adding `rows`, and commits. Done only with
   // the tag COMMIT and no warning that it was committed locally.

@@ -15,16 +15,20 @@ using std::chrono::duration_cast;
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-// Rows are handed over in pieces of this size: large enough that a send() costs little per row,
-// small enough that a batch fills the server's pipe while the next piece is encoded.
-constexpr std::size_t kPieceBytes = 64 * 1024;
-constexpr int kPiecesPerTurn = 4;
+// Rows are handed over in parts of this size: large enough that a send() costs little per row,
+// small enough that a batch fills the server's pipe while the next part is encoded.
+constexpr std::size_t kHandoverBytes = 64 * 1024;
+constexpr int kHandoversPerTurn = 4;
 // How often a lane looks whether the one that tries for all got through.
 constexpr milliseconds kBreakerPoll{50};
 constexpr std::uint64_t kProbeRowsMax = 100;
 // A connection that floods fills chunks of 64 KiB and more; one of less was not kept waiting.
 constexpr std::size_t kQuietChunkBytes = 16 * 1024;
 constexpr milliseconds kBatchTimeMax{1'000};
+// Each savepoint is a subtransaction: 64 of them are what the server keeps at hand.
+constexpr std::uint64_t kPiecesMax = 60;
+// Batches are whole again after so many times batch_rows_max rows with none refused.
+constexpr std::uint64_t kCalmBatches = 10;
 // Watermark rows live 30 days: an older segment without one may have been delivered.
 constexpr std::int64_t kWatermarkLifeUs = std::int64_t{30} * 24 * 3600 * 1'000'000;
 
@@ -61,7 +65,8 @@ Lane::Lane(LaneOptions options, std::vector<Route> routes, spool::SpoolReader& r
       retry_backoff_(options.seed, options.retry),
       hold_backoff_(options.seed + 1, options.hold),
       tables_(std::move(routes)),
-      rows_max_now_(options.batch_rows_max) {}
+      rows_max_now_(options.batch_rows_max),
+      piece_sizes_(kCalmBatches * options.batch_rows_max) {}
 
 Lane::Wait Lane::turn(Clock::time_point now) {
   switch (phase_) {
@@ -80,6 +85,7 @@ Lane::Wait Lane::turn(Clock::time_point now) {
     case Phase::finishing:
     case Phase::comparing:
     case Phase::settling:
+    case Phase::rolling_back:
     case Phase::committing:
     case Phase::confirming:
     case Phase::checking:
@@ -146,7 +152,10 @@ Lane::Wait Lane::step_done(Clock::time_point now) {
       compared(now);
       break;
     case Phase::settling:
-      start_commit(now);
+      piece_done(now);
+      break;
+    case Phase::rolling_back:
+      rolled_back();
       break;
     case Phase::committing:
       committed(now);
@@ -170,8 +179,7 @@ Lane::Wait Lane::step_done(Clock::time_point now) {
 void Lane::fit_routes(Clock::time_point now) {
   if (const auto mismatch = tables_.bind(database_.catalog())) return hold(*mismatch, now);
   phase_ = Phase::ready;
-  // A refused row says nothing about the server; else this may be another one.
-  if (!std::exchange(isolating_, false)) check_.look_at_once();
+  check_.look_at_once();  // this may be another server
 }
 
 // Connected and nothing under way: a look at the watermarks when it is due, R for a segment that is
@@ -364,9 +372,21 @@ void Lane::open_batch(const spool::BlockPtr& block, Clock::time_point now) {
   batch_.began = now;
   batch_.delay = std::max(options_.batch_delay, commit_share);
   batch_.closes_at = now + batch_.delay;
-  tables_.begin_batch(batch_.from);
+  batch_.is_in_pieces = piece_sizes_.in_pieces();
+  if (batch_.is_in_pieces) batch_.savepoint = Savepoint::make;
   set_state(LaneState::sending);
   stand_on(block);
+  begin_piece(now);
+}
+
+// REQUIRES: the cursor stands on an event.
+void Lane::begin_piece(Clock::time_point now) {
+  batch_.piece_from = segment_->next;
+  batch_.piece_rows = 0;
+  batch_.streamed = batch_.copied = nullptr;
+  batch_.is_settled = batch_.piece_ends = false;
+  if (batch_.is_in_pieces) at_piece_ = batch_;
+  tables_.begin_piece(segment_->next);
   RouteTable* const first = tables_.find(cursor_.event());
   if (first == nullptr || first->refers_to_others) {
     phase_ = Phase::copying;
@@ -376,13 +396,17 @@ void Lane::open_batch(const spool::BlockPtr& block, Clock::time_point now) {
   start_copy(*first, tables_.is_single(), now);
 }
 
+CopyPlace Lane::take_place(bool settles) {
+  return {!std::exchange(batch_.is_open, true), settles,
+          std::exchange(batch_.savepoint, Savepoint::none)};
+}
+
 void Lane::start_copy(RouteTable& table, bool settles, Clock::time_point now) {
   batch_.copied = &table;
   batch_.sent = 0;
   if (batch_.streamed == &table) table.encoder->append_header(table.buffer);
   start(Phase::opening, now, options_.copy_timeout);
-  database_.start_copy(table.copy_target(), {!batch_.is_open, settles});
-  batch_.is_open = true;
+  database_.start_copy(table.copy_target(), take_place(settles));
   batch_.is_settled = settles;
 }
 
@@ -406,7 +430,7 @@ std::optional<Lane::Wait> Lane::wait_for_room(Clock::time_point now) {
 }
 
 Lane::Wait Lane::copy_rows(Clock::time_point now) {
-  for (int piece = 0; piece < kPiecesPerTurn; ++piece) {
+  for (int i = 0; i < kHandoversPerTurn; ++i) {
     if (batch_.streamed == nullptr) {
       if (!database_.still_open()) {
         leave_until(now, LaneState::connecting);
@@ -416,8 +440,10 @@ Lane::Wait Lane::copy_rows(Clock::time_point now) {
       return *wait;
     }
     const bool more_to_read = take_events(now);
-    if (batch_.must_close || (!more_to_read && finishing_soon_) ||
-        now >= closing_time(more_to_read)) {
+    if ((!more_to_read && finishing_soon_) || now >= closing_time(more_to_read)) {
+      batch_.must_close = true;
+    }
+    if (batch_.must_close || batch_.piece_ends) {
       close_batch(now);
       return {database_.wait(), now};
     }
@@ -435,9 +461,9 @@ Lane::Wait Lane::copy_rows(Clock::time_point now) {
 
 Lane::Wait Lane::send_kept_back(Clock::time_point now) {
   const std::span<const std::byte> bytes = batch_.copied->buffer.bytes();
-  for (int piece = 0; piece < kPiecesPerTurn; ++piece) {
+  for (int i = 0; i < kHandoversPerTurn; ++i) {
     if (const auto wait = wait_for_room(now)) return *wait;
-    const std::size_t count = std::min(kPieceBytes, bytes.size() - batch_.sent);
+    const std::size_t count = std::min(kHandoverBytes, bytes.size() - batch_.sent);
     database_.send_rows(bytes.subspan(batch_.sent, count));
     batch_.sent += count;
     if (batch_.sent == bytes.size()) {
@@ -454,11 +480,11 @@ void Lane::stand_on(const spool::BlockPtr& block) {
   cursor_ = spool::BlockCursor(block, segment_->next);
 }
 
-// Takes events until they make a piece (then true), the batch has to close, or nothing more is
-// there.
+// Takes events until they make a part to hand over (then true), the piece or the batch has to
+// close, or nothing more is there.
 bool Lane::take_events(Clock::time_point now) {
-  const std::uint64_t piece_end = batch_.bytes + kPieceBytes;
-  while (!batch_.must_close && batch_.bytes < piece_end) {
+  const std::uint64_t part_end = batch_.bytes + kHandoverBytes;
+  while (!batch_.must_close && !batch_.piece_ends && batch_.bytes < part_end) {
     if (cursor_.at_end()) {
       const spool::ReadResult found = reader_.read({segment_->id, segment_->next});
       const auto* block = std::get_if<spool::BlockPtr>(&found);
@@ -505,7 +531,7 @@ void Lane::take_event(const spool::EventView& event) {
 }
 
 void Lane::count_row(const spool::EventView& event, std::size_t bytes) {
-  if (batch_.rows == 0) batch_.first_row = segment_->next;
+  if (batch_.piece_rows == 0) batch_.first_row = segment_->next;
   batch_.bytes += bytes;
   ++batch_.rows;
   ++segment_->next;
@@ -515,6 +541,8 @@ void Lane::count_row(const spool::EventView& event, std::size_t bytes) {
     batch_.groups.push_back({received_us, 0});
   }
   ++batch_.groups.back().events;
+  ++batch_.piece_rows;
+  batch_.piece_ends = batch_.is_in_pieces && batch_.piece_rows >= piece_sizes_.next();
   batch_.must_close = batch_.rows >= rows_limit() || batch_.bytes >= options_.batch_bytes_max;
 }
 
@@ -680,14 +708,33 @@ void Lane::copy_next(Clock::time_point now) {
   const bool has_begun = batch_.copied != nullptr && batch_.copied != batch_.streamed;
   if (has_begun) next = std::find(order.begin(), order.end(), batch_.copied) + 1;
   next = std::find_if(next, order.end(), has_rows);
-  if (next == order.end()) return batch_.is_settled ? start_commit(now) : settle(now);
+  if (next == order.end()) return batch_.is_settled ? piece_done(now) : settle(now);
   (*next)->encoder->append_trailer((*next)->buffer);
   start_copy(**next, std::none_of(next + 1, order.end(), has_rows), now);
 }
 
 void Lane::settle(Clock::time_point now) {
   start(Phase::settling, now, options_.copy_timeout);
-  database_.start_settle(!batch_.is_open);
+  database_.start_settle(take_place(true));
+}
+
+// The next piece of the batch, if there is to be one, or the commit.
+void Lane::piece_done(Clock::time_point now) {
+  if (batch_.is_in_pieces) piece_sizes_.passed(batch_.piece_rows);
+  const bool is_last = !batch_.is_in_pieces || batch_.must_close || ++batch_.pieces >= kPiecesMax;
+  if (is_last || !find_next_event()) return start_commit(now);
+  batch_.savepoint = Savepoint::renew;
+  begin_piece(now);
+}
+
+// The cursor stands on it. False: there is none yet.
+bool Lane::find_next_event() {
+  if (!cursor_.at_end()) return true;
+  const spool::ReadResult found = reader_.read({segment_->id, segment_->next});
+  const auto* block = std::get_if<spool::BlockPtr>(&found);
+  if (block == nullptr) return false;
+  stand_on(*block);
+  return true;
 }
 
 void Lane::start_commit(Clock::time_point now) {
@@ -765,15 +812,12 @@ void Lane::fail(const Failure& failure, Clock::time_point now) {
   }
 }
 
-// Halves the batch until the row is alone, then remembers it as refused: the next batch sets it
-// aside and goes on behind it.
+// Sends the piece again in smaller ones until the row is alone, then remembers it as refused: the
+// next piece sets it aside and goes on behind it.
 void Lane::row_refused(const Failure& failure, Clock::time_point now) {
-  const bool has_row = in_rows() && batch_.rows > 0;
-  if (has_row && merges_instead(failure)) {
-    isolating_ = true;
-    return leave_until(now, LaneState::connecting);
-  }
-  const bool alone = batch_.rows == 1;
+  const bool has_row = in_rows() && batch_.piece_rows > 0;
+  if (has_row && merges_instead(failure)) return send_again(now);
+  const bool alone = batch_.piece_rows == 1;
   // A key that is taken where commits were lost: the rows are there and only the watermark is gone.
   const bool was_delivered = has_row && failure.sqlstate == "23505" && goes_again(batch_.first_row);
   if (!has_row || options_.aside == nullptr || was_delivered || (alone && refused_.brakes())) {
@@ -781,11 +825,41 @@ void Lane::row_refused(const Failure& failure, Clock::time_point now) {
   }
   if (alone) {
     refused_.add(batch_.first_row, failure);
+    piece_sizes_.found();
   } else {
-    rows_max_now_ = std::max<std::uint64_t>(1, std::min(rows_max_now_, batch_.rows) / 2);
+    piece_sizes_.refused(batch_.piece_rows, suspected_row(failure));
   }
-  isolating_ = true;
-  leave_until(now, LaneState::connecting);
+  send_again(now);
+}
+
+// The number of the row in its piece, from 1, that the server was at; 0: it does not say.
+std::uint64_t Lane::suspected_row(const Failure& failure) const {
+  const bool is_of_copy = batch_.copied != nullptr && phase_ != Phase::comparing &&
+                          phase_ != Phase::settling && failure.row > 0 &&
+                          failure.row <= batch_.copied->indexes.size();
+  return is_of_copy ? tables_.rows_upto(batch_.copied->indexes[failure.row - 1]) : 0;
+}
+
+// After a failure that left the connection as it is and the transaction of no use: goes back to
+// where the piece began, or begins the batch anew.
+void Lane::send_again(Clock::time_point now) {
+  if (!database_.connected()) return leave_until(now, LaneState::connecting);
+  cursor_ = {};
+  if (!batch_.is_in_pieces) {
+    start(Phase::rolling_back, now, options_.copy_timeout);
+    return database_.start_rollback();
+  }
+  batch_ = at_piece_;
+  batch_.is_open = true;
+  batch_.savepoint = Savepoint::return_to;
+  segment_->next = batch_.piece_from;
+  if (!find_next_event()) return leave_until(now, LaneState::connecting);
+  begin_piece(now);
+}
+
+void Lane::rolled_back() {
+  phase_ = Phase::ready;
+  segment_->next = segment_->committed;
 }
 
 // A key that is taken, met by rows that were not merged: those of this batch are, next time.
@@ -826,6 +900,7 @@ void Lane::leave_until(Clock::time_point retry_at, LaneState state) {
   retry_at_ = retry_at;
   seen_through_.reset();
   cursor_ = {};
+  piece_sizes_.forget_suspects();
   if (segment_) {
     segment_->resolved = false;
     segment_->next = segment_->committed;
@@ -860,6 +935,8 @@ std::string_view Lane::step_name() const {
       return "compare";
     case Phase::settling:
       return "check constraints";
+    case Phase::rolling_back:
+      return "roll back";
     case Phase::committing:
       return "commit";
     case Phase::confirming:

@@ -14,6 +14,7 @@
 #include "sink/breaker.hpp"
 #include "sink/database.hpp"
 #include "sink/lane_reporter.hpp"
+#include "sink/piece_sizes.hpp"
 #include "sink/refused_rows.hpp"
 #include "sink/route.hpp"
 #include "sink/route_tables.hpp"
@@ -67,8 +68,9 @@ struct LaneOptions {
 // A batch that meets a key which is taken goes again by merging: what is there already is a
 // duplicate, or set aside, as the route has it.
 //
-// A row that is refused for itself is found by halving the batch, and set aside: its record is
-// durable before the watermark passes it.
+// A row that is refused for itself is found by sending the batch again in pieces below savepoints
+// (sink/piece_sizes.hpp), until it is alone, and set aside: its record is durable before the
+// watermark passes it. The connection stays, and what passed in the batch stays too.
 //
 // Thread: the sink's.
 class Lane final {
@@ -97,14 +99,15 @@ class Lane final {
     disconnected,  // until retry_at_
     connecting,
     describing,
-    resolving,   // R
-    ready,       // connected; the watermark of segment_ is known, if there is a segment
-    opening,     // W1
-    copying,     // or keeping back rows, with no COPY open
-    sending,     // rows that were kept back
-    finishing,   // W2 of one table
-    comparing,   // W2: what merging did not add, with what is in the table
-    settling,    // W2 of the whole
+    resolving,  // R
+    ready,      // connected; the watermark of segment_ is known, if there is a segment
+    opening,    // W1
+    copying,    // or keeping back rows, with no COPY open
+    sending,    // rows that were kept back
+    finishing,  // W2 of one table
+    comparing,  // W2: what merging did not add, with what is in the table
+    settling,   // W2 of a piece
+    rolling_back,
     committing,  // W3
     confirming,
     checking,
@@ -112,17 +115,24 @@ class Lane final {
   // The batch under way: [from, next) of segment_, to be moved from its watermark.
   struct Batch {
     std::uint64_t from = 0;
-    std::uint64_t first_row = 0;   // the index of the first row in it
     std::uint64_t rows = 0;        // of all tables
     std::uint64_t rows_added = 0;  // to their tables
     std::uint64_t not_added = 0;   // by merging: duplicates, and conflicts
     std::uint64_t conflicts = 0;   // set aside, as other rows have their keys
     std::uint64_t bytes = 0;
+    bool is_open = false;  // the transaction
+    bool is_in_pieces = false;
+    std::uint64_t pieces = 0;  // that passed
+    // Of the piece under way, which is the whole batch if that is not in pieces.
+    std::uint64_t piece_from = 0;
+    std::uint64_t piece_rows = 0;
+    std::uint64_t first_row = 0;     // the index of the first row in it
+    Savepoint savepoint{};           // what the next step has to do about it
     RouteTable* streamed = nullptr;  // the table whose rows go out as they come
     RouteTable* copied = nullptr;    // the table whose COPY is open, or was last
     std::size_t sent = 0;            // of its rows' bytes, where they were kept back
-    bool is_open = false;            // the transaction
     bool is_settled = false;
+    bool piece_ends = false;
     Clock::time_point began;
     std::chrono::milliseconds delay{};  // batch_delay, or more where commits are slow
     Clock::time_point closes_at;
@@ -156,6 +166,10 @@ class Lane final {
   void end_segment(Clock::time_point now);
   void confirmed();
   void open_batch(const spool::BlockPtr& block, Clock::time_point now);
+  void begin_piece(Clock::time_point now);
+  [[nodiscard]] bool find_next_event();
+  void piece_done(Clock::time_point now);
+  [[nodiscard]] CopyPlace take_place(bool settles);
   void start_copy(RouteTable& table, bool settles, Clock::time_point now);
   [[nodiscard]] std::optional<Wait> wait_for_room(Clock::time_point now);
   [[nodiscard]] Wait send_kept_back(Clock::time_point now);
@@ -182,6 +196,9 @@ class Lane final {
   void committed(Clock::time_point now);
   void fail(const Failure& failure, Clock::time_point now);
   void row_refused(const Failure& failure, Clock::time_point now);
+  [[nodiscard]] std::uint64_t suspected_row(const Failure& failure) const;
+  void send_again(Clock::time_point now);
+  void rolled_back();
   [[nodiscard]] bool merges_instead(const Failure& failure);
   [[nodiscard]] bool in_rows() const;
   [[nodiscard]] bool goes_again(std::uint64_t index) const;
@@ -220,9 +237,10 @@ class Lane final {
   // Events below these were committed once, and go again as a failover lost that.
   std::vector<spool::Position> go_again_;
   WatermarkCheck check_;
-  bool isolating_ = false;  // the connection was dropped for a refused row alone
+  PieceSizes piece_sizes_;
   spool::BlockCursor cursor_;
   Batch batch_;
+  Batch at_piece_;  // batch_ as it was when its piece began, if it is in pieces
   std::chrono::microseconds commit_cost_{};  // of W3, smoothed
 };
 

@@ -306,9 +306,13 @@ std::variant<MergePlan, Failure> plan_merge(const Route& route, const CatalogTab
   if (auto failure = why_no_rights(route, table, catalog, *key)) return *failure;
   const Pieces pieces{"pg_temp.\"sluice_merge_" + std::to_string(number) + '"', name,
                       quoted_identifiers(column_names(route)), *key};
+  const auto make = [&](std::string_view words) {
+    return concat({"CREATE TEMPORARY TABLE ", words, pieces.temporary, " (",
+                   temporary_columns(route, table), ") ON COMMIT DROP"});
+  };
   return MergePlan{pieces.temporary,
-                   concat({"CREATE TEMPORARY TABLE ", pieces.temporary, " (",
-                           temporary_columns(route, table), ") ON COMMIT DROP"}),
+                   make(""),
+                   make("IF NOT EXISTS "),
                    merge_statement(route, table, pieces),
                    compare_statement(route, table, pieces),
                    tells_conflicts(route, table),

@@ -23,6 +23,7 @@ inline constexpr std::string_view kMergedRow = "s.\"sluice row\"";
 struct MergePlan {
   std::string temporary;  // the table, quoted
   std::string make;       // makes it, for one transaction
+  std::string make_if_missing;
   // Moves its rows into the route's table. Returns how many were added; where conflicts_at_once,
   // also the others, as an array of numbers of rows, from 1.
   std::string merge;

@@ -1,5 +1,6 @@
 #include "sink/postgres_database.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <string_view>
@@ -87,17 +88,48 @@ void PostgresDatabase::start_resolve(const spool::Uuid& segment, IfMissing if_mi
                                " WHERE segment_id = ", id, " FOR UPDATE;COMMIT"}));
 }
 
+namespace {
+
+struct Prelude {
+  std::string sql;
+  std::size_t statements;
+};
+
+// What has to come before the first statement of a step.
+Prelude prelude_of(const CopyPlace& place) {
+  Prelude prelude{};
+  if (place.opens) prelude = {concat({kBegin, kSettings, kCopySettings, ";"}), 2};
+  switch (place.savepoint) {
+    case Savepoint::none:
+      break;
+    case Savepoint::make:
+      prelude.sql += "SAVEPOINT sluice;";
+      prelude.statements += 1;
+      break;
+    case Savepoint::renew:
+      prelude.sql += "RELEASE SAVEPOINT sluice;SAVEPOINT sluice;SET CONSTRAINTS ALL DEFERRED;";
+      prelude.statements += 3;
+      break;
+    case Savepoint::return_to:
+      prelude.sql += "ROLLBACK TO SAVEPOINT sluice;";
+      prelude.statements += 1;
+      break;
+  }
+  return prelude;
+}
+
+}  // namespace
+
 void PostgresDatabase::start_copy(const CopyTarget& target, const CopyPlace& place) {
-  opens_ = place.opens;
   settles_ = place.settles;
   merges_ = target.merge != nullptr;
+  if (place.opens) temporaries_.clear();
   const std::string table =
       merges_ ? target.merge->temporary : TableName::parse(target.table).quoted();
   // What stands behind the COPY is run by the server after the data: step W2.
   start(Step::copy,
-        concat({place.opens ? concat({kBegin, kSettings, kCopySettings, ";"}) : std::string(),
-                merges_ ? target.merge->make + ";" : std::string(), "COPY ", table, " (",
-                quoted_identifiers(target.columns), ") FROM STDIN (FORMAT ",
+        concat({prelude_of(place).sql, merges_ ? make_temporary(*target.merge) : std::string(),
+                "COPY ", table, " (", quoted_identifiers(target.columns), ") FROM STDIN (FORMAT ",
                 target.format == CopyFormat::binary ? "binary)" : "text)",
                 merges_ ? ";" + target.merge->merge : std::string(),
                 place.settles ? concat({";", kSettle}) : std::string()}));
@@ -121,6 +153,14 @@ void PostgresDatabase::start_finish_copy() {
   session_.start_end_copy();
 }
 
+// A table of another piece of the transaction is still there, unless a savepoint took it back.
+std::string PostgresDatabase::make_temporary(const MergePlan& plan) {
+  const auto made = std::find(temporaries_.begin(), temporaries_.end(), plan.temporary);
+  if (made != temporaries_.end()) return plan.make_if_missing + ";TRUNCATE " + plan.temporary + ";";
+  temporaries_.push_back(plan.temporary);
+  return plan.make + ";";
+}
+
 void PostgresDatabase::start_compare(const MergePlan& plan) {
   std::string rows;
   for (const MergeConflict& conflict : conflicts_) {
@@ -131,10 +171,14 @@ void PostgresDatabase::start_compare(const MergePlan& plan) {
   start(Step::compare, concat({plan.compare, rows, " ORDER BY 1"}));
 }
 
-void PostgresDatabase::start_settle(bool opens) {
-  opens_ = opens;
-  start(Step::settle,
-        opens ? concat({kBegin, kSettings, kCopySettings, ";", kSettle}) : std::string(kSettle));
+void PostgresDatabase::start_settle(const CopyPlace& place) {
+  const Prelude prelude = prelude_of(place);
+  statements_before_ = prelude.statements;
+  start(Step::settle, concat({prelude.sql, kSettle}));
+}
+
+void PostgresDatabase::start_rollback() {
+  start(Step::rollback, "ROLLBACK");
 }
 
 void PostgresDatabase::start_commit(const spool::Uuid& segment, std::uint64_t from,
@@ -207,6 +251,7 @@ Progress PostgresDatabase::step_done() {
       return checked();
     case Step::none:
     case Step::connect:
+    case Step::rollback:
       return Progress::done;
   }
   std::abort();
@@ -313,10 +358,9 @@ Progress PostgresDatabase::compared() {
 }
 
 Progress PostgresDatabase::settled() {
-  // Perhaps BEGIN and the settings, SET CONSTRAINTS.
-  const std::size_t expected = opens_ ? 3 : 1;
-  return session_.statements().size() == expected ? Progress::done
-                                                  : refuse(unexpected("SET CONSTRAINTS"));
+  return session_.statements().size() == statements_before_ + 1
+             ? Progress::done
+             : refuse(unexpected("SET CONSTRAINTS"));
 }
 
 // Whether the string of statements ended with a COMMIT that counts.

@@ -44,7 +44,8 @@ class PostgresDatabase final : public Database {
   [[nodiscard]] std::uint64_t rows_added() const override { return rows_added_; }
   void start_compare(const MergePlan& plan) override;
   [[nodiscard]] const std::vector<MergeConflict>& conflicts() const override { return conflicts_; }
-  void start_settle(bool opens) override;
+  void start_settle(const CopyPlace& place) override;
+  void start_rollback() override;
   void start_commit(const spool::Uuid& segment, std::uint64_t from, std::uint64_t upto,
                     std::uint64_t rows) override;
   void start_confirm(const spool::Position& upto) override;
@@ -70,7 +71,8 @@ class PostgresDatabase final : public Database {
     finish_copy,  // W2
     compare,      // likewise
     settle,       // likewise
-    commit,       // W3
+    rollback,
+    commit,  // W3
     confirm,
     check,
   };
@@ -83,6 +85,7 @@ class PostgresDatabase final : public Database {
   [[nodiscard]] Progress resolved();
   [[nodiscard]] Progress opened();
   [[nodiscard]] Progress copied();
+  [[nodiscard]] std::string make_temporary(const MergePlan& plan);
   [[nodiscard]] bool read_merged(const Statement& merged);
   [[nodiscard]] Progress compared();
   [[nodiscard]] Progress settled();
@@ -97,12 +100,13 @@ class PostgresDatabase final : public Database {
   Step step_ = Step::none;
   std::size_t tables_described_ = 0;
   Catalog catalog_;
-  bool opens_ = false;    // the step under way, a transaction
-  bool settles_ = false;  // the COPY under way
-  bool merges_ = false;   // likewise
+  std::size_t statements_before_ = 0;  // in the string of the step under way: the place's
+  bool settles_ = false;               // the COPY under way
+  bool merges_ = false;                // likewise
   std::optional<std::uint64_t> resolved_upto_;
   std::vector<spool::Position> watermarks_;
   std::uint64_t rows_copied_ = 0;
+  std::vector<std::string> temporaries_;  // tables that the transaction made
   std::uint64_t rows_added_ = 0;
   std::vector<MergeConflict> conflicts_;
   bool commit_may_have_left_ = false;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstdlib>
 #include <new>
 #include <string_view>
@@ -58,6 +59,19 @@ std::string_view column_of(const PGresult* result) {
   if (!context.starts_with("COPY ") || mark == std::string_view::npos) return {};
   const std::string_view name = context.substr(mark + kMark.size());
   return name.substr(0, name.find(':'));
+}
+
+// The number in `COPY events, line 3, column id`, the last line of a COPY's context.
+std::uint64_t row_of(const PGresult* result) {
+  constexpr std::string_view kMark = ", line ";
+  std::string_view context = field(result, PG_DIAG_CONTEXT);
+  context.remove_prefix(context.rfind('\n') + 1);
+  const std::size_t mark = context.find(kMark);
+  if (!context.starts_with("COPY ") || mark == std::string_view::npos) return 0;
+  const std::string_view number = context.substr(mark + kMark.size());
+  std::uint64_t row = 0;
+  (void)std::from_chars(number.data(), number.data() + number.size(), row);
+  return row;
 }
 
 bool is_sqlstate(std::string_view text) {
@@ -336,7 +350,7 @@ void PostgresSession::take(const pg_result* result) {
 void PostgresSession::take_error(const pg_result* result) {
   if (failed_) return;
   const std::string_view sqlstate = field(result, PG_DIAG_SQLSTATE);
-  Failure failure{std::string(sqlstate), "", one_line(column_of(result))};
+  Failure failure{std::string(sqlstate), "", one_line(column_of(result)), row_of(result)};
   if (sqlstate.empty()) {
     failure.message = one_line(PQresultErrorMessage(result));
   } else if (shows_no_row(sqlstate)) {

@@ -101,8 +101,17 @@ RouteTable* RouteTables::find(const spool::EventView& event) {
   return index ? &tables_[*index] : nullptr;
 }
 
-void RouteTables::begin_batch(std::uint64_t from) {
-  for (RouteTable& table : tables_) table.begin_batch(from);
+std::uint64_t RouteTables::rows_upto(std::uint64_t index) const {
+  std::uint64_t rows = 0;
+  for (const RouteTable& table : tables_) {
+    const auto end = std::upper_bound(table.indexes.begin(), table.indexes.end(), index);
+    rows += static_cast<std::uint64_t>(end - table.indexes.begin());
+  }
+  return rows;
+}
+
+void RouteTables::begin_piece(std::uint64_t from) {
+  for (RouteTable& table : tables_) table.begin_piece(from);
 }
 
 void RouteTables::begin_segment() {

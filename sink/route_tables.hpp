@@ -25,8 +25,8 @@ struct RouteTable {
   [[nodiscard]] CopyTarget copy_target() const {
     return {route.table, columns, encoder->format(), is_merging ? &*plan : nullptr};
   }
-  // The batch under way has no row for it yet, and begins at this index of its segment.
-  void begin_batch(std::uint64_t from) {
+  // The piece under way has no row for it yet, and begins at this index of its segment.
+  void begin_piece(std::uint64_t from) {
     buffer.clear();
     rows = 0;
     indexes.clear();
@@ -39,9 +39,9 @@ struct RouteTable {
   std::string skipping_triggers;           // as CatalogTable has them
   bool refers_to_others = false;           // by a foreign key to another route's table
   std::optional<MergePlan> plan;           // none: nothing can be merged
-  std::uint64_t merges_below = 0;          // batches that begin below this index of the segment
+  std::uint64_t merges_below = 0;          // pieces that begin below this index of the segment
   CopyBuffer buffer;                       // encoded rows that were not handed over yet
-  // Of the batch under way.
+  // Of the piece under way: the batch, or a part of it.
   std::uint64_t rows = 0;
   std::vector<std::uint64_t> indexes;  // the rows' events, in their segment
   bool is_merging = false;
@@ -62,12 +62,15 @@ class RouteTables final {
   // The table of the first route that matches the event's type; null: there is none.
   [[nodiscard]] RouteTable* find(const spool::EventView& event);
 
+  // How many rows of the piece stand for events up to this one.
+  [[nodiscard]] std::uint64_t rows_upto(std::uint64_t index) const;
+
   // Those that others refer to by foreign keys come first.
   // REQUIRES: bind() went well.
   [[nodiscard]] std::span<RouteTable* const> in_order_of_references() const { return order_; }
   [[nodiscard]] bool is_single() const { return tables_.size() == 1; }
   [[nodiscard]] RouteTable& front() { return tables_.front(); }
-  void begin_batch(std::uint64_t from);
+  void begin_piece(std::uint64_t from);
   // Another segment: what is known of the one before is of no use.
   void begin_segment();
 

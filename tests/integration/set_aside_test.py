@@ -81,6 +81,37 @@ class SetAside(SluiceTest):
                 self.assertEqual(daemon.books()[1]["set_aside"], len(refused))
                 self.assertEqual(daemon.stop(), 0)
 
+    def test_rows_that_the_server_does_not_point_at(self):
+        """A trigger that fires at the end, as the checks of foreign keys do: the error names no row."""
+        self.query("CREATE FUNCTION no_sevenths() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                   " IF (new.data->>'n')::int % 7 = 3 THEN"
+                   " RAISE EXCEPTION 'it is refused' USING ERRCODE = '23514'; END IF; RETURN new; END $$")
+        daemon = self.new_daemon().start()
+        for turn, (source, deferred) in enumerate((("at once", ""),
+                                                   ("deferred", "DEFERRABLE INITIALLY DEFERRED")), 1):
+            with self.subTest(source):
+                self.query("DROP TRIGGER IF EXISTS refused ON events")
+                self.query("CREATE CONSTRAINT TRIGGER refused AFTER INSERT ON events"
+                           f" {deferred} FOR EACH ROW EXECUTE FUNCTION no_sevenths()")
+                self.send(daemon, source, EVENTS)
+                self.wait_quiet(daemon, turn * EVENTS)
+                refused = [n for n in range(EVENTS) if n % 7 == 3]
+                self.assertEqual(self.numbers(source), [n for n in range(EVENTS) if n not in refused])
+        self.assertEqual(len(self.records(daemon)), 2 * len(refused))
+        self.assertEqual(daemon.metrics()["sluice_commits_unknown_total"], 0)
+
+    def test_a_refused_row_costs_no_connection(self):
+        self.refuse("% 50 = 5")
+        daemon = self.new_daemon().start()
+        self.send(daemon, "warm", 1)
+        self.wait_quiet(daemon, 1)
+        pids = "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity WHERE application_name = 'sluice'"
+        before = self.query(pids)
+        self.send(daemon, "p", EVENTS)
+        self.wait_quiet(daemon, EVENTS + 1)
+        self.assertEqual(self.query(pids), before)
+        self.assertEqual(self.numbers("p"), [n for n in range(EVENTS) if n % 50 != 5])
+
     @unittest.skipUnless(os.environ.get("SLUICE_TEST_BRAKE"), "a thousand rows one by one")
     def test_a_table_that_refuses_all_holds_and_goes_on_when_it_is_mended(self):
         self.refuse(">= 0")

@@ -855,25 +855,66 @@ TEST_CASE("postgres: a batch of several tables is one transaction, in the order 
   };
   send_value(children, "1", {true, false});
   send_value(parents, "1", {false, false});
-  database.start_settle(false);
+  database.start_settle({.opens = false});
   succeed(database);
   database.start_commit(segment, 0, 2, 2);
   succeed(database);
   CHECK(place.observer.value("SELECT count(*) FROM children JOIN parents USING (v)") == "1");
 
   send_value(children, "2", {true, false});
-  database.start_settle(false);
+  database.start_settle({.opens = false});
   REQUIRE(drive(database) == Progress::failed);
   CHECK(database.failure().sqlstate == "23503");
   CHECK(database.connected());
 
   PostgresDatabase another(place.options());
   connect(another);
-  another.start_settle(true);
+  another.start_settle({});
   succeed(another);
   another.start_commit(segment, 2, 3, 0);
   succeed(another);
   CHECK(resolve(another, segment) == 3);
+}
+
+TEST_CASE("postgres: what a savepoint takes back is gone, what came before it stays") {
+  Place place;
+  place.observer.run("CREATE TABLE one (v bigint CHECK (v <> 13))");
+  PostgresDatabase database(place.options());
+  connect(database);
+  const Route route{.table = place.table("one"), .columns = {{"v", Source::data}}};
+  const CopyEncoder encoder = encoder_for(database, route);
+  const Uuid segment = Uuid::random();
+  REQUIRE(resolve(database, segment) == 0);
+  const auto piece = [&](const std::vector<std::string>& values, const CopyPlace& where) {
+    database.start_copy({route.table, names_of(route)}, where);
+    succeed(database);
+    CopyBuffer buffer;
+    encoder.append_header(buffer);
+    for (const std::string& value : values) {
+      const SingleRecord record(event().field(Field::data, ValueKind::number, value));
+      REQUIRE_FALSE(encoder.append_row(record.view(), {}, buffer));
+    }
+    encoder.append_trailer(buffer);
+    send(database, buffer);
+    database.start_finish_copy();
+    return drive(database);
+  };
+  REQUIRE(piece({"1", "2"}, {true, true, Savepoint::make}) == Progress::done);
+  REQUIRE(piece({"3", "4", "13", "5"}, {false, true, Savepoint::renew}) == Progress::failed);
+  CHECK(database.failure().sqlstate == "23514");
+  CHECK(database.failure().row == 3);
+  REQUIRE(piece({"3", "4"}, {false, true, Savepoint::return_to}) == Progress::done);
+  REQUIRE(piece({"13"}, {false, true, Savepoint::renew}) == Progress::failed);
+  database.start_settle({false, true, Savepoint::return_to});
+  succeed(database);
+  database.start_commit(segment, 0, 5, 4);
+  succeed(database);
+  CHECK(place.observer.value("SELECT string_agg(v::text, ',' ORDER BY v) FROM one") == "1,2,3,4");
+
+  REQUIRE(piece({"13"}, {}) == Progress::failed);
+  database.start_rollback();
+  succeed(database);
+  CHECK(resolve(database, segment) == 5);
 }
 
 }  // namespace sluice::sink

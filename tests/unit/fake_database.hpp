@@ -28,6 +28,7 @@ enum class Step {
   finish,
   compare,
   settle,
+  rollback,
   commit,
   confirm,
   check
@@ -133,6 +134,8 @@ struct FakeServer {
   std::function<std::uint64_t(std::uint64_t)> content_of = [](std::uint64_t) { return 0; };
   std::vector<Step> steps;             // every step that was started
   std::vector<std::string> copies;     // the table of every COPY that was started
+  std::uint64_t rows_sent = 0;         // over all COPYs that came to their ends
+  bool tells_rows = true;              // which row of a COPY was refused
   std::vector<std::string> merges;     // those of them that merged
   std::vector<std::uint64_t> batches;  // rows of each commit that took effect
   std::vector<Change> history;
@@ -232,7 +235,7 @@ class FakeDatabase final : public sink::Database {
   }
   void start_copy(const sink::CopyTarget& target, const sink::CopyPlace& place) override {
     stream_.clear();
-    open(place.opens);
+    take_place(place);
     copied_ = server_.table_at(std::string(target.table));
     merges_ = target.merge != nullptr;
     if (merges_) server_.merges.emplace_back(target.table);
@@ -279,10 +282,11 @@ class FakeDatabase final : public sink::Database {
   [[nodiscard]] const std::vector<sink::MergeConflict>& conflicts() const override {
     return conflicts_;
   }
-  void start_settle(bool opens) override {
-    open(opens);
+  void start_settle(const sink::CopyPlace& place) override {
+    take_place(place);
     start(Step::settle);
   }
+  void start_rollback() override { start(Step::rollback); }
   void start_commit(const spool::Uuid& segment, std::uint64_t from, std::uint64_t upto,
                     std::uint64_t rows) override {
     segment_ = segment;
@@ -315,7 +319,8 @@ class FakeDatabase final : public sink::Database {
   }
 
   [[nodiscard]] sink::Progress advance() override {
-    if (failed_over()) return lose_connection();
+    const bool is_lost = !connected_ && step_ != Step::connect;
+    if (is_lost || failed_over()) return lose_connection();
     switch (fate_) {
       case Fate::fine:
         return take_effect();
@@ -325,6 +330,7 @@ class FakeDatabase final : public sink::Database {
       case Fate::refused:
         commit_may_have_left_ = false;
         failure_ = server_.refusal;
+        aborted_ = in_transaction_;
         return sink::Progress::failed;
       case Fate::cut_after:
         take_effect_unheard();
@@ -355,7 +361,7 @@ class FakeDatabase final : public sink::Database {
   [[nodiscard]] bool connected() const override { return connected_; }
   [[nodiscard]] sink::IoWait wait() const override { return {3, true, false}; }
   void disconnect() override {
-    connected_ = in_transaction_ = false;
+    connected_ = in_transaction_ = aborted_ = false;
     ++disconnects;
   }
 
@@ -399,16 +405,39 @@ class FakeDatabase final : public sink::Database {
     return false;
   }
 
-  // BEGIN forgets what a transaction before left; without it there has to be one.
-  void open(bool opens) {
-    if (opens) staged_.clear();
-    if (!opens && !in_transaction_) broken_protocol_ = true;
+  // BEGIN forgets what a transaction before left; without it there has to be one. One that failed
+  // takes nothing but the way back.
+  void take_place(const sink::CopyPlace& place) {
+    if (place.opens == in_transaction_) broken_protocol_ = true;
+    if (place.opens) {
+      staged_.clear();
+      savepoint_.reset();
+    }
     in_transaction_ = true;
+    switch (place.savepoint) {
+      case sink::Savepoint::none:
+        break;
+      case sink::Savepoint::make:
+      case sink::Savepoint::renew:
+        if (savepoint_.has_value() == (place.savepoint == sink::Savepoint::make)) {
+          broken_protocol_ = true;
+        }
+        savepoint_ = staged_;
+        break;
+      case sink::Savepoint::return_to:
+        if (!savepoint_) {
+          broken_protocol_ = true;
+        } else {
+          staged_ = *savepoint_;
+        }
+        aborted_ = false;
+        break;
+    }
   }
 
   sink::Progress lose_connection() {
     const bool at_commit = step_ == Step::commit;
-    connected_ = in_transaction_ = false;
+    connected_ = in_transaction_ = aborted_ = false;
     commit_may_have_left_ = at_commit;
     failure_ = {"", "the connection was lost", ""};
     return sink::Progress::failed;
@@ -417,11 +446,16 @@ class FakeDatabase final : public sink::Database {
   sink::Progress fail(const char* sqlstate) {
     commit_may_have_left_ = false;
     failure_ = {sqlstate, "as the server says", ""};
+    if (in_transaction_) aborted_ = true;
     return sink::Progress::failed;
   }
 
   sink::Progress take_effect() {
+    const bool needs_transaction = step_ == Step::copy || step_ == Step::finish ||
+                                   step_ == Step::compare || step_ == Step::settle ||
+                                   step_ == Step::commit;
     if (broken_protocol_) return fail("25P01");
+    if (aborted_ && needs_transaction) return fail("25P02");
     switch (step_) {
       case Step::connect:
         connected_ = true;
@@ -436,6 +470,10 @@ class FakeDatabase final : public sink::Database {
         return replicated_if_done(confirm());
       case Step::check:
         return check();
+      case Step::rollback:
+        in_transaction_ = aborted_ = false;
+        staged_.clear();
+        return sink::Progress::done;
       case Step::describe:
         describe();
         return sink::Progress::done;
@@ -498,8 +536,9 @@ class FakeDatabase final : public sink::Database {
   sink::Progress finish() {
     const std::size_t before = staged_.numbers.size();
     decode();
+    server_.rows_sent += staged_.numbers.size() - before;
     for (std::size_t i = before; i < staged_.numbers.size(); ++i) {
-      if (server_.refuses(staged_.numbers[i])) return fail("23514");
+      if (server_.refuses(staged_.numbers[i])) return fail_at("23514", i - before + 1);
       if (lacks_parent(staged_.numbers[i])) return fail("23503");
     }
     const std::uint64_t rows = staged_.numbers.size() - before;
@@ -533,6 +572,12 @@ class FakeDatabase final : public sink::Database {
     }
     staged_ = std::move(kept);
     return true;
+  }
+
+  sink::Progress fail_at(const char* sqlstate, std::uint64_t row) {
+    (void)fail(sqlstate);
+    if (server_.tells_rows) failure_.row = row;
+    return sink::Progress::failed;
   }
 
   bool lacks_parent(std::uint64_t number) {
@@ -632,6 +677,8 @@ class FakeDatabase final : public sink::Database {
   bool merges_ = false;
   std::vector<sink::MergeConflict> conflicts_;
   bool in_transaction_ = false;
+  bool aborted_ = false;  // the transaction has failed
+  std::optional<FakeRows> savepoint_;
   bool broken_protocol_ = false;  // a step that needs a transaction was started without one
   FakeRows staged_;               // of the transaction
 };

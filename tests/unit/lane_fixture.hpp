@@ -100,9 +100,9 @@ inline std::function<Fate(Step)> nth_time(Step step, int n, Fate fate) {
   };
 }
 
-inline constexpr Step kSteps[] = {Step::connect, Step::describe, Step::resolve,
-                                  Step::copy,    Step::rows,     Step::finish,
-                                  Step::compare, Step::settle,   Step::commit};
+inline constexpr Step kSteps[] = {Step::connect,  Step::describe, Step::resolve, Step::copy,
+                                  Step::rows,     Step::finish,   Step::compare, Step::settle,
+                                  Step::rollback, Step::commit};
 inline constexpr Fate kFates[] = {Fate::slow,      Fate::refused,    Fate::cut,
                                   Fate::cut_after, Fate::frozen,     Fate::frozen_after,
                                   Fate::late,      Fate::on_the_way, Fate::warned};

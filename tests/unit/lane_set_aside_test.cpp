@@ -16,6 +16,10 @@ const Route kRouteWithUid{.table = "events", .columns = {{"id", Source::id}, {"u
 
 using Bench = LaneBench;
 
+std::size_t count_steps(const FakeServer& server, Step step) {
+  return static_cast<std::size_t>(std::count(server.steps.begin(), server.steps.end(), step));
+}
+
 const Numbers kFirst = {0};
 const Numbers kLast = {39};
 const Numbers kEachSeventh = {6, 13, 20, 27, 34};
@@ -46,13 +50,48 @@ TEST_CASE("lane: refused rows are set aside with the reason, and only they") {
   CHECK(bench.now - began < 1s);
 }
 
-TEST_CASE("lane: after a refused row the batches grow back") {
+TEST_CASE("lane: a refused row costs its piece, and neither its batch nor the connection") {
   Bench bench;
   bench.server.refused_rows = {3};
   bench.reader.add(0, 200);
   REQUIRE(bench.drain());
-  const Numbers& batches = bench.server.batches;
-  CHECK(std::find(batches.begin(), batches.end(), 64) != batches.end());
+  CHECK(bench.server.batches == Numbers{199});
+  CHECK(count_steps(bench.server, Step::connect) == 1);
+  CHECK(count_steps(bench.server, Step::rollback) == 1);
+  CHECK(count_steps(bench.server, Step::resolve) == 1);
+}
+
+TEST_CASE("lane: one refused row in seven: each row is sent three times at most on average") {
+  const bool tells = GENERATE(true, false);
+  LaneOptions options;
+  options.batch_rows_max = 1'000;
+  Bench bench(options);
+  bench.server.tells_rows = tells;
+  constexpr std::uint64_t kRows = 7'000;
+  for (std::uint64_t number = 6; number < kRows; number += 7) {
+    bench.server.refused_rows.push_back(number);
+  }
+  bench.reader.add(0, kRows);
+  REQUIRE(bench.drain());
+  CHECK(bench.valid_records() == bench.server.refused_rows);
+  CHECK(bench.server.table == bench.all_but(kRows, bench.server.refused_rows));
+  CHECK(bench.server.rows_sent <= 3 * kRows);
+  CHECK(count_steps(bench.server, Step::connect) == 1);
+  CHECK(bench.reporter.holds.empty());
+}
+
+TEST_CASE("lane: one refused row in each batch costs a seventh of the rows at most") {
+  Bench bench;
+  constexpr std::uint64_t kRows = 100'000;
+  for (std::uint64_t number = 5'000; number < kRows; number += 10'000) {
+    bench.server.refused_rows.push_back(number);
+  }
+  bench.reader.open();
+  for (std::uint64_t first = 0; first < kRows; first += 1'000) bench.reader.append(first, 1'000);
+  REQUIRE(bench.drain());
+  CHECK(bench.valid_records() == bench.server.refused_rows);
+  // The first one meets a whole batch.
+  CHECK(bench.server.rows_sent <= kRows + 10'000 + kRows / 7);
 }
 
 TEST_CASE("lane: refused rows and any fate of any step leave each event in one place") {
@@ -89,6 +128,7 @@ TEST_CASE("lane: the watermark passes a refused row only once its record is dura
   bench.aside.reading_fails = [] { return false; };
   bench.aside.append_fails = [] { return true; };
   bench.run(200);
+  for (int i = 0; i < 50 && bench.reporter.states.back() != LaneState::held; ++i) bench.turn();
   CHECK(bench.reporter.states.back() == LaneState::held);
   CHECK(bench.server.watermarks[bench.reader.at(0).id] == 2);
   CHECK(bench.server.table == Numbers{0, 1});
@@ -176,7 +216,7 @@ TEST_CASE("lane: a record above the watermark is void, but its row is not sent a
   bench.reader.add(0, 5);
   // The process ends between the record and the commit.
   while (bench.aside.records.empty()) bench.turn();
-  REQUIRE(bench.server.watermarks[bench.reader.at(0).id] == 2);
+  REQUIRE(bench.server.watermarks[bench.reader.at(0).id] == 0);
   CHECK(bench.valid_records().empty());
   bench.reader.restart();
   bench.restart();
