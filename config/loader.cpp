@@ -95,7 +95,6 @@ const Setting* listener_setting(std::string_view key) {
 
 std::string unknown_key(std::string_view section, std::string_view key) {
   const std::string name = std::string(section) + "." + std::string(key);
-  if (belongs_to_a_later_version(name)) return name + " is not in this version of sluice";
   for (const Setting& setting : settings_table()) {
     if (setting.key == key)
       return name + " is not a setting; " + std::string(key) + " belongs in [" +
@@ -105,8 +104,6 @@ std::string unknown_key(std::string_view section, std::string_view key) {
 }
 
 std::string unknown_section(std::string_view section) {
-  if (belongs_to_a_later_version(section))
-    return "[" + std::string(section) + "] is not in this version of sluice";
   for (const Setting& setting : settings_table()) {
     if (setting.key == section)
       return std::string(section) + " is not a section; it is a key of [" +

@@ -100,6 +100,7 @@ struct Settings {
     std::chrono::milliseconds retain_time{};
     std::uint64_t retain_bytes = 0;
     std::uint64_t producers_max = 0;
+    std::uint64_t aside_bytes_max = 0;
 
     [[nodiscard]] bool on_disk() const { return durability != "memory"; }
   } spool;
@@ -116,6 +117,7 @@ struct Settings {
     std::uint64_t batch_rows_max = 0;
     std::uint64_t batch_bytes_max = 0;
     std::chrono::milliseconds batch_delay{};
+    std::chrono::milliseconds parent_wait{};
     std::string schema;
     std::string model;
     std::chrono::milliseconds drain_timeout{};

@@ -183,6 +183,12 @@ const std::array kTable = {
             "Named producers whose last line is remembered; the one that was silent longest is "
             "forgotten for one more.",
             1, 1'000'000},
+    Setting{
+        "spool", "aside_bytes_max", Kind::size, "256MiB",
+        [](Settings& s) -> std::uint64_t& { return s.spool.aside_bytes_max; },
+        "Most bytes of set-aside events in spool.dir, beside spool.bytes_max. When they are used "
+        "up, a segment with one more such event waits.",
+        64 * kKiB, kTiB},
 
     Setting{"dedupe", "window", Kind::duration, "10min",
             [](Settings& s) -> std::chrono::milliseconds& { return s.dedupe.window; },
@@ -220,6 +226,11 @@ const std::array kTable = {
     Setting{"postgres", "batch_delay", Kind::duration, "20ms",
             [](Settings& s) -> std::chrono::milliseconds& { return s.postgres.batch_delay; },
             "How long a batch that is not full waits for more rows.", 0, 60 * kSecond},
+    Setting{"postgres", "parent_wait", Kind::duration, "30s",
+            [](Settings& s) -> std::chrono::milliseconds& { return s.postgres.parent_wait; },
+            "How long a row whose foreign key finds no parent is set aside as waiting and tried "
+            "again; then it is dead. 0: it is dead at once.",
+            0, kHour},
     Setting{"postgres", "schema", Kind::text, "sluice",
             [](Settings& s) -> std::string& { return s.postgres.schema; },
             "Schema of sluice's own tables (watermark)."},
@@ -262,8 +273,6 @@ const std::array kTable = {
             0,
             {"text", "json"}},
 };
-
-constexpr std::array<std::string_view, 1> kLater = {"postgres.parent_wait"};
 
 constexpr std::array<RouteSetting, 9> kRouteSettings = {
     {{"match", "text", "",
@@ -389,10 +398,6 @@ std::span<const RouteSetting> route_sources() {
 
 std::span<const RouteSetting> redact_settings() {
   return kRedactSettings;
-}
-
-bool belongs_to_a_later_version(std::string_view name) {
-  return std::find(kLater.begin(), kLater.end(), name) != kLater.end();
 }
 
 std::string_view section_sentence(std::string_view section) {

@@ -75,9 +75,6 @@ struct RouteSetting {
 // The keys of [[redact]].
 [[nodiscard]] std::span<const RouteSetting> redact_settings();
 
-// Names ("postgres.parent_wait", "route") that are sluice's but that this version does not have.
-[[nodiscard]] bool belongs_to_a_later_version(std::string_view name);
-
 // What a section is about, for the reference. Empty if there is no such section.
 [[nodiscard]] std::string_view section_sentence(std::string_view section);
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <filesystem>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <system_error>
@@ -284,21 +285,29 @@ bool has_schema(BlockingPostgres& postgres, const std::string& schema, Findings&
   return false;
 }
 
-// False: there is no watermark table that the daemon could work with.
-bool check_watermark(BlockingPostgres& postgres, const config::Settings& settings,
-                     Findings& findings) {
-  const std::string& schema = settings.postgres.schema;
-  if (!has_schema(postgres, schema, findings)) return false;
-  const std::string table = config::quoted_identifier(schema) + ".watermark";
+// One of sluice's own; false: it is not there, or the daemon may not work with it.
+bool check_own_table(BlockingPostgres& postgres, const std::string& table,
+                     std::initializer_list<const char*> privileges, Findings& findings) {
   if (postgres.value("SELECT to_regclass(" + config::quoted_literal(table) + ")").empty()) {
     findings.bad("there is no table " + table, "run: sluice schema apply", kExitConfig);
     return false;
   }
   bool allowed = true;
-  for (const char* privilege : {"SELECT", "INSERT", "UPDATE"})
+  for (const char* privilege : privileges)
     allowed = check_right(postgres, table, privilege, findings) && allowed;
   if (allowed) findings.good(table + " is there");
   return allowed;
+}
+
+// False: there is no watermark table that the daemon could work with.
+bool check_own_tables(BlockingPostgres& postgres, const config::Settings& settings,
+                      Findings& findings) {
+  const std::string& schema = settings.postgres.schema;
+  if (!has_schema(postgres, schema, findings)) return false;
+  const std::string prefix = config::quoted_identifier(schema) + ".";
+  if (settings.spool.on_disk())
+    (void)check_own_table(postgres, prefix + "redelivered", {"SELECT", "INSERT"}, findings);
+  return check_own_table(postgres, prefix + "watermark", {"SELECT", "INSERT", "UPDATE"}, findings);
 }
 
 // The daemon's own look at the tables, so that both always agree.
@@ -377,7 +386,7 @@ int run_check(const config::Settings& settings, const std::string& source) {
   try {
     if (const auto postgres = connect(settings, findings)) {
       check_server(*postgres, findings);
-      if (check_watermark(*postgres, settings, findings)) {
+      if (check_own_tables(*postgres, settings, findings)) {
         fmt::print("routes:\n");
         check_routes(*postgres, settings, findings);
       }

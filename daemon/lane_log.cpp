@@ -101,7 +101,7 @@ void LaneLog::found_committed(std::size_t lane, std::uint64_t events) {
 void LaneLog::row_set_aside(std::size_t lane, const spool::Position& position,
                             const sink::Failure& failure) {
   log_.repeated("lane.row_set_aside", LogLevel::warning,
-                "a row was refused for itself: its event is set aside, with the reason",
+                "a row was not taken: its event is set aside, with the reason",
                 {{"lane", lane},
                  {"segment", position.segment.text()},
                  {"index", position.index},

@@ -98,6 +98,7 @@ struct LaneMetrics::Numbers {
   Counter copy_bytes{0};
   ByClass retries{};
   ByClass holds{};
+  ByClass rows_set_aside{};
   Counter commits_unknown{0};
   Counter commits_lost{0};
   prometheus::Histogram receipt_to_committed{kLatencySeconds};
@@ -172,7 +173,9 @@ void LaneMetrics::found_committed(std::size_t, std::uint64_t events) {
   add(numbers_->found_committed, events);
 }
 
-void LaneMetrics::row_set_aside(std::size_t, const spool::Position&, const sink::Failure&) {}
+void LaneMetrics::row_set_aside(std::size_t, const spool::Position&, const sink::Failure& failure) {
+  add(numbers_->rows_set_aside[class_of(failure.sqlstate)], 1);
+}
 
 void LaneMetrics::set_aside_committed(std::size_t, std::uint64_t events) {
   add(numbers_->set_aside, events);
@@ -231,6 +234,11 @@ void LaneMetrics::collect(std::vector<prometheus::MetricFamily>& families) const
               {{"action", "retry"}, {"sqlstate_class", label}});
     add_value(families.back(), value(numbers.holds[i]),
               {{"action", "hold"}, {"sqlstate_class", label}});
+  }
+  families.push_back(make_family(Metric::rows_set_aside));
+  for (std::size_t i = 0; i <= kOtherClass; ++i) {
+    add_value(families.back(), value(numbers.rows_set_aside[i]),
+              {{"sqlstate_class", class_label(i)}});
   }
   add_counter(families, Metric::commits_unknown, numbers.commits_unknown);
   add_counter(families, Metric::commits_lost, numbers.commits_lost);

@@ -15,6 +15,7 @@
 #include "config/reference.hpp"
 #include "config/units.hpp"
 #include "daemon/command_check.hpp"
+#include "daemon/command_dead.hpp"
 #include "daemon/command_dev.hpp"
 #include "daemon/command_maintain.hpp"
 #include "daemon/command_schema.hpp"
@@ -44,6 +45,9 @@ struct CommandLine {
   std::string spool_dir;  // empty: as the settings say
   std::vector<std::string> segments;
   bool json = false;
+  DeadOptions dead;
+  std::string since;
+  std::string until;
   config::ModelOptions model;
   std::optional<std::string> model_name;
   std::string partition;
@@ -233,6 +237,58 @@ void add_spool_commands(CLI::App& app, CommandLine& line) {
   })->add_option("SEGMENT", line.segments, "ordinals, uuids or files; else all");
 }
 
+DeadOptions dead_options(const CommandLine& line) {
+  DeadOptions options = line.dead;
+  options.directory = spool_directory(line);
+  if (!line.since.empty()) options.filter.since_us = time_option_us("--since", line.since);
+  if (!line.until.empty()) options.filter.until_us = time_option_us("--until", line.until);
+  return options;
+}
+
+CLI::App* add_dead_command(CLI::App& dead, const std::string& name, const std::string& about,
+                           CommandLine& line,
+                           int (*run)(const config::Settings&, const DeadOptions&)) {
+  CLI::App* const command = add_spool_command(dead, name, about, line, [&line, run] {
+    return run(load_settings(line), dead_options(line));
+  });
+  DeadFilter& filter = line.dead.filter;
+  command->add_option("RECORD", filter.names,
+                      "records as `list` names them, <segment>:<index>; else all that the options "
+                      "below leave");
+  command->add_option("--state", filter.state, "only those in this state")
+      ->check(CLI::IsMember({"dead", "waiting", "held", "void", "delivered", "rejected"}));
+  command->add_option("--table", filter.table, "only those for this table")->type_name("NAME");
+  command->add_option("--type", filter.type, "only events of this type")->type_name("TYPE");
+  command->add_option("--sqlstate", filter.sqlstate, "only those refused with this code or class")
+      ->type_name("CODE");
+  command->add_option("--code", filter.code, "only lines that were refused with this code")
+      ->type_name("CODE");
+  command->add_option("--since", line.since, "only those set aside since then")->type_name("TIME");
+  command->add_option("--until", line.until, "only those set aside before then")->type_name("TIME");
+  command->add_flag("--json", line.dead.json, "as JSON lines");
+  return command;
+}
+
+void add_dead_commands(CLI::App& app, CommandLine& line) {
+  CLI::App* const dead =
+      app.add_subcommand("dead", "the events that were set aside, as Postgres refused their rows");
+  dead->set_version_flag("--version", kVersionLine);
+  dead->require_subcommand(1);
+  for (CLI::App* const command :
+       {add_dead_command(*dead, "list", "a table of them, without what is in the events", line,
+                         list_dead),
+        add_dead_command(*dead, "show", "all there is to know of them, the lines included", line,
+                         show_dead)}) {
+    command->add_flag("--offline", line.dead.offline,
+                      "do not ask Postgres which are void or delivered");
+  }
+  add_dead_command(*dead, "retry", "try to deliver them, each once and for all", line, retry_dead)
+      ->add_flag("--all", line.dead.all, "all of them");
+  add_dead_command(*dead, "purge", "forget them: what is waiting or held only with --state", line,
+                   purge_dead)
+      ->add_flag("--all", line.dead.all, "all of them");
+}
+
 void add_dev_command(CLI::App& app, CommandLine& line) {
   CLI::App* const dev = add_command(
       app, "dev", "run a private Postgres and the daemon, with nothing to configure", line,
@@ -273,6 +329,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
   add_schema_commands(app, line);
   add_show_command(app, line);
   add_spool_commands(app, line);
+  add_dead_commands(app, line);
   add_command(app, "config", "print every setting with its default, as a file to start from", line,
               [&line] { return print_reference(line.markdown); })
       ->add_flag("--markdown", line.markdown, "as docs/settings.md");

@@ -158,6 +158,26 @@ void collect_spool(Families& families, const MetricsGauges& gauges, const SpoolM
   spool.collect(families);
 }
 
+void collect_aside(Families& families, const MetricsGauges& gauges) {
+  const AsideNumbers aside = gauges.aside();
+  families.push_back(make_family(Metric::aside_records));
+  for (std::size_t i = 0; i < aside.records.size(); ++i) {
+    const auto state = spool::aside_state_name(static_cast<spool::AsideState>(i));
+    add_value(families.back(), aside.records[i], {{"state", state}});
+  }
+  add_value(families.back(), aside.delivered, {{"state", "delivered"}});
+  add_single(families, Metric::aside_bytes, aside.bytes);
+  add_single(families, Metric::aside_bytes_max, aside.bytes_max);
+  families.push_back(make_family(Metric::aside_alarm));
+  add_value(families.back(), std::uint64_t{aside.nearly_full()}, {{"level", "near"}});
+  add_value(families.back(), std::uint64_t{aside.full}, {{"level", "full"}});
+  const RedeliveryNumbers redelivery = gauges.redelivery();
+  families.push_back(make_family(Metric::redelivered));
+  add_value(families.back(), redelivery.delivered, {{"outcome", "delivered"}});
+  add_value(families.back(), redelivery.died, {{"outcome", "dead"}});
+  add_value(families.back(), redelivery.lost, {{"outcome", "lost"}});
+}
+
 void collect_process(Families& families, std::string_view version) {
   families.push_back(make_family(Metric::build_info));
   add_value(families.back(), 1.0, {{"version", version}});
@@ -194,6 +214,7 @@ std::string Metrics::text() const {
   add_single(families, Metric::producers, gauges_.producers());
   collect_gauges(families, ingest_, gauges_);
   collect_spool(families, gauges_, spool_);
+  collect_aside(families, gauges_);
   lanes_.collect(families);
   collect_process(families, version_);
   return prometheus::TextSerializer().Serialize(families);

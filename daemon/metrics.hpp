@@ -2,6 +2,7 @@
 // process.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -10,9 +11,28 @@
 #include "daemon/spool_metrics.hpp"
 #include "ingest/ingest_counters.hpp"
 #include "ingest/redactor.hpp"
+#include "spool/aside.hpp"
 #include "spool/reject_log.hpp"
 
 namespace sluice::daemon {
+
+// Of set-aside events; nothing without a spool on disk.
+struct AsideNumbers {
+  std::array<std::uint64_t, spool::kAsideStateCount> records{};  // not delivered, by state
+  std::uint64_t delivered = 0;                                   // and still kept
+  std::uint64_t bytes = 0;
+  std::uint64_t bytes_max = 0;
+  bool full = false;
+
+  [[nodiscard]] bool nearly_full() const { return bytes_max > 0 && bytes >= bytes_max / 10 * 8; }
+};
+
+// What became of those that were tried again.
+struct RedeliveryNumbers {
+  std::uint64_t delivered = 0;
+  std::uint64_t died = 0;
+  std::uint64_t lost = 0;
+};
 
 // Where the gauges come from. Each is called once for each scrape, on the thread that serves it.
 struct MetricsGauges {
@@ -29,6 +49,8 @@ struct MetricsGauges {
   std::uint64_t spool_bytes_max = 0;
   std::function<std::uint64_t()> spool_segments;
   std::function<std::string()> why_spool_full;  // as spool::DiskSpool::why_full()
+  std::function<AsideNumbers()> aside = [] { return AsideNumbers(); };
+  std::function<RedeliveryNumbers()> redelivery = [] { return RedeliveryNumbers(); };
   std::function<std::uint64_t()> producers;
   std::function<double()> oldest_event_age_seconds;
   std::function<std::uint64_t()> dedupe_keys;

@@ -99,6 +99,23 @@ const std::array<MetricInfo, kMetricCount> kMetrics = {{
      "Time of one fdatasync of the spool."},
     {Metric::receipt_to_durable, "sluice_receipt_to_durable_seconds", histogram, "seconds", "",
      "From an event's receipt until its block is durable, for every event."},
+    {Metric::aside_records, "sluice_set_aside_records", gauge, "",
+     "`state`: `dead`, `waiting`, `held`, `delivered`",
+     "Events in the set-aside files, by what is to become of them: dead ones wait for `sluice dead "
+     "retry`, waiting and held ones are tried again by themselves, delivered ones are kept for "
+     "spool.retain_time."},
+    {Metric::aside_bytes, "sluice_set_aside_bytes", gauge, "bytes", "",
+     "Bytes of the set-aside files."},
+    {Metric::aside_bytes_max, "sluice_set_aside_bytes_max", gauge, "bytes", "",
+     "Most bytes that they may have (spool.aside_bytes_max)."},
+    {Metric::aside_alarm, "sluice_set_aside_alarm", gauge, "", "`level`: `near`, `full`",
+     "1 while the set-aside files have four fifths of their bytes, and while an event waits as "
+     "they "
+     "have no room for it: then its segment waits too."},
+    {Metric::redelivered, "sluice_redelivered_events_total", counter, "",
+     "`outcome`: `delivered`, `dead`, `lost`",
+     "What became of set-aside events that the daemon tried again. Lost: a failover took the row "
+     "back, and it is tried once more."},
     {Metric::lanes, "sluice_lanes", gauge, "",
      "`state`: `connecting`, `idle`, `sending`, `waiting`, `held`",
      "Lanes to Postgres by state. waiting: backs off after a failure that goes away by itself. "
@@ -110,6 +127,10 @@ const std::array<MetricInfo, kMetricCount> kMetrics = {{
      "`action`: `retry`, `hold`; `sqlstate_class`: the first two characters of the SQLSTATE, "
      "`none` when the connection itself failed, `other` for a class that is not known",
      "Failures of a lane's steps."},
+    {Metric::rows_set_aside, "sluice_rows_set_aside_total", counter, "",
+     "`sqlstate_class`: as above",
+     "Rows whose event was written among the set-aside records, by why; again after a crash or a "
+     "failover that came before their watermark."},
     {Metric::commits_unknown, "sluice_commits_unknown_total", counter, "", "",
      "Commits without an answer; the watermark told what became of them."},
     {Metric::commits_lost, "sluice_commits_lost_total", counter, "", "",

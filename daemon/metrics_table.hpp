@@ -50,10 +50,16 @@ enum class Metric {
   spool_keys_lost,
   spool_sync_duration,
   receipt_to_durable,
+  aside_records,
+  aside_bytes,
+  aside_bytes_max,
+  aside_alarm,
+  redelivered,
   lanes,
   batches,
   copy_bytes,
   failures,
+  rows_set_aside,
   commits_unknown,
   commits_lost,
   receipt_to_committed,
@@ -68,7 +74,7 @@ enum class Metric {
   process_open_fds,
   process_max_fds,
 };
-inline constexpr std::size_t kMetricCount = 56;
+inline constexpr std::size_t kMetricCount = 62;
 
 enum class MetricKind { counter, gauge, histogram };
 

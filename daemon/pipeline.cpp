@@ -10,12 +10,15 @@
 #include <system_error>
 #include <utility>
 
+#include "daemon/aside_events.hpp"
 #include "daemon/host_name.hpp"
+#include "daemon/parser_settings.hpp"
 #include "daemon/redaction.hpp"
 #include "daemon/route_list.hpp"
-#include "daemon/route_rules.hpp"
 #include "ingest/aside_watch.hpp"
 #include "sink/postgres_database.hpp"
+#include "sink/redelivery.hpp"
+#include "spool/aside_log.hpp"
 
 namespace sluice::daemon {
 namespace {
@@ -27,9 +30,12 @@ using std::chrono::milliseconds;
 // that both are alive.
 constexpr milliseconds kIdleTurn{1'000};
 // What the daemon has open when nobody is connected, with some to spare: sockets, event loops,
-// files of the spool, a few scrapes; and for each lane its connection and its segment's files.
-constexpr std::size_t kOwnDescriptors = 28;
+// files of the spool and of set-aside events, a few scrapes; and for each lane its connection and
+// its segment's files.
+constexpr std::size_t kOwnDescriptors = 32;
 constexpr std::size_t kLaneDescriptors = 6;
+// How often the files of set-aside events are looked after.
+constexpr milliseconds kTendAside{1'000};
 // How long drain() lets the disk take what is in memory when the time for Postgres is over.
 constexpr milliseconds kSpoolPatience{3'000};
 
@@ -56,46 +62,6 @@ milliseconds time_left(const ingest::Journal::Turn& turn) {
                     kIdleTurn);
 }
 
-// A year's first microsecond.
-std::int64_t year_us(std::uint64_t year) {
-  using namespace std::chrono;
-  const sys_days day{std::chrono::year(static_cast<int>(year)) / January / 1};
-  return duration_cast<microseconds>(day.time_since_epoch()).count();
-}
-
-ingest::ParserLimits parser_limits(const config::Settings& settings) {
-  const auto& ingest = settings.ingest;
-  ingest::ParserLimits limits;
-  limits.depth_max = static_cast<unsigned>(ingest.depth_max);
-  limits.keys_max = ingest.keys_max;
-  limits.key_bytes_max = ingest.key_bytes_max;
-  limits.exponent_max = static_cast<int>(ingest.exponent_max);
-  limits.times = {year_us(ingest.first_year), year_us(ingest.last_year + 1) - 1};
-  return limits;
-}
-
-ingest::ParserOptions parser_options(const config::Settings& settings, std::uint64_t dedupe_seed,
-                                     ingest::Redactor* redactor) {
-  const auto& ingest = settings.ingest;
-  ingest::ParserOptions options;
-  options.nul = ingest.nul == "strip"    ? ingest::NulPolicy::strip
-                : ingest.nul == "reject" ? ingest::NulPolicy::reject
-                                         : ingest::NulPolicy::replace;
-  options.text = ingest.text == "reject" ? ingest::TextPolicy::reject : ingest::TextPolicy::replace;
-  options.misfit =
-      ingest.misfit == "reject" ? ingest::MisfitPolicy::reject : ingest::MisfitPolicy::keep;
-  options.duplicate_keys = ingest.dup_key == "reject" ? ingest::DuplicateKeyPolicy::reject
-                                                      : ingest::DuplicateKeyPolicy::last;
-  options.default_type = ingest.default_type;
-  options.time_fields = ingest.time_fields;
-  options.dedupe_by_uid = settings.dedupe.scope != "global";
-  options.dedupe_seed = dedupe_seed;
-  options.redactor = redactor;
-  options.limits = parser_limits(settings);
-  options.routes = route_rules(settings);
-  return options;
-}
-
 ingest::OnFull on_full_of(const std::string& word) {
   if (word == "reject") return ingest::OnFull::reject;
   return word == "drop" ? ingest::OnFull::drop : ingest::OnFull::wait;
@@ -111,12 +77,27 @@ sink::LaneOptions lane_options(const config::Settings& settings, std::size_t ind
   options.seed = random_seed();
   options.unix_now_us = unix_now_us;
   options.aside = aside;
+  options.parent_wait = settings.postgres.parent_wait;
   return options;
 }
 
 spool::AsideLogOptions aside_options(const config::Settings& settings) {
   spool::AsideLogOptions options;
   options.sync = settings.spool.durability == "power";
+  options.bytes_max = settings.spool.aside_bytes_max;
+  options.retain_time = duration_cast<std::chrono::seconds>(settings.spool.retain_time);
+  options.steady_now_s = [] {
+    return duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  };
+  return options;
+}
+
+sink::RedeliveryOptions redelivery_options(const config::Settings& settings) {
+  sink::RedeliveryOptions options;
+  options.parent_wait = settings.postgres.parent_wait;
+  options.seed = random_seed();
+  options.unix_now_us = unix_now_us;
   return options;
 }
 
@@ -153,6 +134,30 @@ struct Pipeline::LaneParts {
   sink::Lane lane;
 };
 
+// The set-aside records, and who delivers them.
+struct Pipeline::AsideParts {
+  AsideParts(const config::Settings& settings, spool::Disk& disk,
+             sink::RedeliveryReporter& reporter)
+      : log(aside_options(settings), disk),
+        // What was to be redacted in a line was, before it was set aside.
+        events(parser_options(settings, 0, nullptr)),
+        database({.dsn = settings.postgres.dsn,
+                  .schema = settings.postgres.schema,
+                  .instance = host_name()}),
+        redelivery(
+            redelivery_options(settings), route_list(settings, host_name()), log,
+            [this](const spool::AsideText& record, spool::Chunk& chunk) {
+              return events.make(record, chunk);
+            },
+            database, reporter) {}
+
+  spool::AsideLog log;
+  AsideEvents events;
+  sink::PostgresDatabase database;
+  sink::Redelivery redelivery;
+  sink::Clock::time_point tend_at{};
+};
+
 Pipeline::Pipeline(const config::Settings& settings, spool::Disk* disk,
                    const PipelineReporters& reporters,
                    std::function<void(const std::exception&)> on_failure)
@@ -180,8 +185,8 @@ Pipeline::Pipeline(const config::Settings& settings, spool::Disk* disk,
       ids_(random_seed()),
       journal_({settings.spool.sync_delay},
                {queue_, dedupe_, ids_, spool_.writer(), producers_, commits_, counters_}) {
-  if (disk != nullptr) aside_.emplace(aside_options(settings_), *disk);
   if (disk != nullptr) {
+    aside_ = std::make_unique<AsideParts>(settings_, *disk, reporters.redelivery);
     spool::RejectLogOptions options;
     options.bytes_max = settings_.ingest.rejects_bytes_max;
     options.on_full = reporters.rejects_full;
@@ -189,8 +194,8 @@ Pipeline::Pipeline(const config::Settings& settings, spool::Disk* disk,
   }
   for (std::size_t i = 0; i < settings_.postgres.lanes; ++i) {
     lanes_.push_back(std::make_unique<LaneParts>(settings_, i, spool_.reader(i),
-                                                 aside_ ? &*aside_ : nullptr, commits_, breaker_,
-                                                 reporters.lanes));
+                                                 aside_ ? &aside_->log : nullptr, commits_,
+                                                 breaker_, reporters.lanes));
   }
   restore_window();
 }
@@ -284,22 +289,29 @@ void Pipeline::run_journal() {
 
 void Pipeline::run_sink() {
   name_this_thread("sluice-sink");
-  std::vector<sink::Lane::Wait> waits(lanes_.size());
+  std::vector<sink::Lane::Wait> waits(lanes_.size() + (aside_ ? 1 : 0));
   while (!stopping_) {
     sink_turns_.fetch_add(1, std::memory_order_relaxed);
     if (draining_) {
       for (const auto& parts : lanes_) parts->lane.finish_soon();
+      if (aside_) aside_->redelivery.finish_soon();
       const std::lock_guard lock(drain_mutex_);
       drain_changed_.notify_all();
     }
     bool turn_again = false;
-    for (std::size_t i = 0; i < lanes_.size(); ++i) {
+    for (std::size_t i = 0; i < waits.size(); ++i) {
       const auto now = sink::Clock::now();
-      waits[i] = lanes_[i]->lane.turn(now);
+      waits[i] = i < lanes_.size() ? lanes_[i]->lane.turn(now) : tend_aside(now);
       turn_again = turn_again || (waits[i].until && *waits[i].until <= now);
     }
     if (!turn_again) sleep_until_sink_work(waits);
   }
+}
+
+sink::Lane::Wait Pipeline::tend_aside(sink::Clock::time_point now) {
+  if (now >= aside_->tend_at && !aside_->log.tend()) aside_->tend_at = now + kTendAside;
+  const sink::Redelivery::Wait wait = aside_->redelivery.turn(now);
+  return {wait.io, std::min(wait.until.value_or(aside_->tend_at), aside_->tend_at)};
 }
 
 void Pipeline::sleep_until_sink_work(const std::vector<sink::Lane::Wait>& waits) {
@@ -394,6 +406,18 @@ std::string Pipeline::why_not_ready() const {
   return full.empty() ? "" : "the spool takes no events: " + full;
 }
 
+AsideNumbers Pipeline::aside_numbers() const {
+  AsideNumbers numbers;
+  if (!aside_) return numbers;
+  const spool::AsideGauges& gauges = aside_->log.gauges();
+  for (std::size_t i = 0; i < numbers.records.size(); ++i) numbers.records[i] = gauges.records[i];
+  numbers.delivered = gauges.delivered;
+  numbers.bytes = gauges.bytes;
+  numbers.bytes_max = settings_.spool.aside_bytes_max;
+  numbers.full = gauges.full;
+  return numbers;
+}
+
 MetricsGauges Pipeline::gauges() const {
   MetricsGauges gauges;
   gauges.queue_bytes = [this] { return std::uint64_t{budget_.used_bytes()}; };
@@ -414,6 +438,7 @@ MetricsGauges Pipeline::gauges() const {
     if (!received_us) return 0.0;
     return std::max(0.0, static_cast<double>(unix_now_us() - *received_us) / 1e6);
   };
+  gauges.aside = [this] { return aside_numbers(); };
   gauges.dedupe_keys = [this] { return counters_.dedupe_keys.load(); };
   gauges.dedupe_window_seconds = [this] {
     return static_cast<double>(counters_.dedupe_window_ms.load()) / 1e3;

@@ -31,7 +31,7 @@
 #include "ingest/listener.hpp"
 #include "sink/breaker.hpp"
 #include "sink/lane.hpp"
-#include "spool/aside_log.hpp"
+#include "sink/redelivery_reporter.hpp"
 #include "spool/producer_table.hpp"
 #include "spool/reject_log.hpp"
 
@@ -40,6 +40,7 @@ namespace sluice::daemon {
 // Who hears of what the stages do. All outlive the pipeline.
 struct PipelineReporters {
   sink::LaneReporter& lanes;
+  sink::RedeliveryReporter& redelivery;
   ingest::ListenerReporter& listener;
   spool::SpoolReporter& spool;
   SpoolMetrics& spool_metrics;
@@ -86,10 +87,12 @@ class Pipeline final {
   // For a Metrics or a ProgressWatch; callable from any thread while the pipeline lives.
   [[nodiscard]] const ingest::IngestCounters& ingest_counters() const { return counters_; }
   [[nodiscard]] MetricsGauges gauges() const;
+  [[nodiscard]] AsideNumbers aside_numbers() const;
   [[nodiscard]] std::vector<WatchedStage> watched_stages() const;
 
  private:
   struct LaneParts;
+  struct AsideParts;
 
   void restore_window();
   void make_listener(std::vector<EventSocket> sockets);
@@ -100,6 +103,7 @@ class Pipeline final {
   void run_ingest();
   void run_journal();
   void run_sink();
+  [[nodiscard]] sink::Lane::Wait tend_aside(sink::Clock::time_point now);
   void sleep_until_sink_work(const std::vector<sink::Lane::Wait>& waits);
   void stop_threads();
 
@@ -128,8 +132,8 @@ class Pipeline final {
   ingest::DedupeWindow dedupe_;
   ingest::IdGenerator ids_;
   ingest::Journal journal_;
-  std::optional<spool::AsideLog>
-      aside_;  // none without a spool on disk: refused rows hold the lane
+  // None without a spool on disk: refused rows hold the lane.
+  std::unique_ptr<AsideParts> aside_;
   sink::Breaker breaker_;
   std::vector<std::unique_ptr<LaneParts>> lanes_;
   std::unique_ptr<ingest::Listener> listener_;

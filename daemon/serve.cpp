@@ -28,6 +28,7 @@
 #include "daemon/metrics.hpp"
 #include "daemon/pipeline.hpp"
 #include "daemon/redaction.hpp"
+#include "daemon/redelivery_report.hpp"
 #include "daemon/route_list.hpp"
 #include "daemon/sd_notify.hpp"
 #include "daemon/spool_directory.hpp"
@@ -93,14 +94,14 @@ class Server {
         lane_metrics_(settings.postgres.lanes),
         lane_log_(log, settings.postgres.lanes),
         lane_reporters_({lane_metrics_, lane_log_}),
+        redelivery_report_(log),
         listener_log_(log),
         spool_log_(log, spool_metrics_),
         pipeline_(settings, spool_directory_ ? &spool_directory_->disk() : nullptr,
-                  {lane_reporters_, listener_log_, spool_log_, spool_metrics_,
+                  {lane_reporters_, redelivery_report_, listener_log_, spool_log_, spool_metrics_,
                    [this](bool full) { tell_rejects_full(full); }},
                   [this](const std::exception& failure) { stage_failed(failure); }),
-        metrics_(kVersion, pipeline_.ingest_counters(), lane_metrics_, spool_metrics_,
-                 pipeline_.gauges()),
+        metrics_(kVersion, pipeline_.ingest_counters(), lane_metrics_, spool_metrics_, gauges()),
         watch_(pipeline_.watched_stages(), kPatience),
         signals_(io_, SIGTERM, SIGINT, SIGHUP),
         look_timer_(io_) {}
@@ -134,6 +135,15 @@ class Server {
     log_.info("the spool is open", {{"dir", settings_.spool.dir},
                                     {"durability", settings_.spool.durability},
                                     {"events", pipeline_.events_in_spool()}});
+  }
+
+  MetricsGauges gauges() {
+    MetricsGauges gauges = pipeline_.gauges();
+    gauges.redelivery = [this] {
+      return RedeliveryNumbers{redelivery_report_.events_delivered(),
+                               redelivery_report_.events_died(), redelivery_report_.events_lost()};
+    };
+    return gauges;
   }
 
   HttpPages pages() {
@@ -235,6 +245,7 @@ class Server {
       log_.repeated("stuck " + stage, LogLevel::error, "a stage has work and does not move",
                     {{"stage", stage}});
     }
+    tell_set_aside();
     if (watch_.stuck().empty()) manager_.alive();
     manager_.status(status_line());
     const auto asked = ServiceManager::watchdog_interval();
@@ -242,6 +253,19 @@ class Server {
     look_timer_.async_wait([this](const boost::system::error_code& error) {
       if (!error) look();
     });
+  }
+
+  void tell_set_aside() {
+    const AsideNumbers aside = pipeline_.aside_numbers();
+    if (!aside.nearly_full()) return;
+    log_.repeated("set aside full", LogLevel::warning,
+                  aside.full ? "there is no room for one more set-aside event: its segment waits"
+                             : "the set-aside events have nearly used up their room",
+                  {{"bytes", aside.bytes},
+                   {"bytes_max", aside.bytes_max},
+                   {"mend",
+                    "`sluice dead list` shows them; retry or purge them, or raise "
+                    "spool.aside_bytes_max"}});
   }
 
   const config::Settings& settings_;
@@ -256,6 +280,7 @@ class Server {
   LaneMetrics lane_metrics_;
   LaneLog lane_log_;
   LaneReporters lane_reporters_;
+  RedeliveryReport redelivery_report_;
   ListenerLog listener_log_;
   SpoolMetrics spool_metrics_;
   SpoolLog spool_log_;

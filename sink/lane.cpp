@@ -29,6 +29,9 @@ constexpr milliseconds kBatchTimeMax{1'000};
 constexpr std::uint64_t kPiecesMax = 60;
 // Batches are whole again after so many times batch_rows_max rows with none refused.
 constexpr std::uint64_t kCalmBatches = 10;
+constexpr std::chrono::seconds kLookAgain{30};
+// How far a lane looks for events that could be delivered: 16 MiB, if blocks are full.
+constexpr int kBlocksAhead = 64;
 // Watermark rows live 30 days: an older segment without one may have been delivered.
 constexpr std::int64_t kWatermarkLifeUs = std::int64_t{30} * 24 * 3600 * 1'000'000;
 
@@ -177,7 +180,13 @@ Lane::Wait Lane::step_done(Clock::time_point now) {
 
 // The routes' columns with the types that the tables have today.
 void Lane::fit_routes(Clock::time_point now) {
-  if (const auto mismatch = tables_.bind(database_.catalog())) return hold(*mismatch, now);
+  look_again_at_.reset();
+  if (const auto mismatch = tables_.bind(database_.catalog())) {
+    if (options_.aside == nullptr || tables_.are_all_closed()) return hold(*mismatch, now);
+    look_again_at_ = now + kLookAgain;
+  } else {
+    passes_held_ = false;
+  }
   phase_ = Phase::ready;
   check_.look_at_once();  // this may be another server
 }
@@ -185,7 +194,8 @@ void Lane::fit_routes(Clock::time_point now) {
 // Connected and nothing under way: a look at the watermarks when it is due, R for a segment that is
 // not resolved, else the next batch.
 Lane::Wait Lane::find_work(Clock::time_point now) {
-  if (!database_.still_open()) {
+  const bool looks_again = look_again_at_ && now >= *look_again_at_;
+  if (looks_again || !database_.still_open()) {
     // Nothing was under way, so nothing failed: a new connection at once.
     leave_until(now, LaneState::connecting);
     return {{}, now};
@@ -388,7 +398,7 @@ void Lane::begin_piece(Clock::time_point now) {
   if (batch_.is_in_pieces) at_piece_ = batch_;
   tables_.begin_piece(segment_->next);
   RouteTable* const first = tables_.find(cursor_.event());
-  if (first == nullptr || first->refers_to_others) {
+  if (first == nullptr || first->closed || first->refers_to_others) {
     phase_ = Phase::copying;
     return;
   }
@@ -518,6 +528,7 @@ void Lane::take_event(const spool::EventView& event) {
   if (!refused_.empty() && pass_refused(event)) return;
   RouteTable* const table = tables_.find(event);
   if (table == nullptr) return row_unencodable(event, {"42704", "no route takes this type", ""});
+  if (table->closed) return hold_row(event, *table->closed);
   CopyBuffer& buffer = table->buffer;
   const std::size_t before = buffer.size();
   if (before == 0 && batch_.streamed != table) table->encoder->append_header(buffer);
@@ -544,6 +555,33 @@ void Lane::count_row(const spool::EventView& event, std::size_t bytes) {
   ++batch_.piece_rows;
   batch_.piece_ends = batch_.is_in_pieces && batch_.piece_rows >= piece_sizes_.next();
   batch_.must_close = batch_.rows >= rows_limit() || batch_.bytes >= options_.batch_bytes_max;
+}
+
+void Lane::hold_row(const spool::EventView& event, const Failure& reason) {
+  if (!others_go_on()) {
+    batch_.stuck = reason;
+    batch_.must_close = true;
+    return;
+  }
+  refused_.add(segment_->next, reason, spool::AsideState::held);
+  (void)pass_refused(event);
+}
+
+// The spool has more room than the set-aside records, and keeps the order: only an event that can
+// be delivered, near behind this one, is a reason to let this one be passed.
+bool Lane::others_go_on() {
+  spool::BlockCursor ahead = cursor_;
+  for (int block = 0; block < kBlocksAhead && !passes_held_; ++block) {
+    for (; !ahead.at_end(); ahead.advance()) {
+      const RouteTable* const table = tables_.find(ahead.event());
+      if (table != nullptr && !table->closed) return passes_held_ = true;
+    }
+    const spool::ReadResult found = reader_.read({segment_->id, ahead.index()});
+    const auto* next = std::get_if<spool::BlockPtr>(&found);
+    if (next == nullptr) break;
+    ahead = spool::BlockCursor(*next, std::max(ahead.index(), (*next)->first_index));
+  }
+  return passes_held_;
 }
 
 void Lane::row_unencodable(const spool::EventView& event, Failure reason) {
@@ -824,7 +862,9 @@ void Lane::row_refused(const Failure& failure, Clock::time_point now) {
     return hold(failure, now);
   }
   if (alone) {
-    refused_.add(batch_.first_row, failure);
+    const bool waits = failure.sqlstate == "23503" && options_.parent_wait.count() > 0;
+    refused_.add(batch_.first_row, failure,
+                 waits ? spool::AsideState::waiting : spool::AsideState::dead);
     piece_sizes_.found();
   } else {
     piece_sizes_.refused(batch_.piece_rows, suspected_row(failure));

@@ -43,6 +43,9 @@ struct LaneOptions {
   std::function<std::int64_t()> unix_now_us = [] { return std::int64_t{0}; };
   // Where rows go that are refused for themselves. None: they hold the lane. Outlives the lane.
   spool::AsideWriter* aside = nullptr;
+  // How long a row whose parent is missing (23503) is tried again, by who delivers set-aside
+  // events; 0: it is dead at once.
+  std::chrono::milliseconds parent_wait{0};
 };
 
 // A batch is a run of consecutive events of one segment. They may lead to several tables: one COPY
@@ -70,7 +73,9 @@ struct LaneOptions {
 //
 // A row that is refused for itself is found by sending the batch again in pieces below savepoints
 // (sink/piece_sizes.hpp), until it is alone, and set aside: its record is durable before the
-// watermark passes it. The connection stays, and what passed in the batch stays too.
+// watermark passes it. The connection stays, and what passed in the batch stays too. So are the
+// rows of a route whose table does not fit, where rows of others wait behind them; where none do,
+// they wait in the spool.
 //
 // Thread: the sink's.
 class Lane final {
@@ -186,6 +191,8 @@ class Lane final {
   [[nodiscard]] bool take_events(Clock::time_point now);
   void take_event(const spool::EventView& event);
   void count_row(const spool::EventView& event, std::size_t bytes);
+  void hold_row(const spool::EventView& event, const Failure& reason);
+  [[nodiscard]] bool others_go_on();
   void row_unencodable(const spool::EventView& event, Failure reason);
   [[nodiscard]] bool pass_refused(const spool::EventView& event);
   [[nodiscard]] bool record(RefusedRow& row, const spool::EventView& event);
@@ -225,7 +232,10 @@ class Lane final {
   // another lane gets through. It cuts retry_at_ short.
   std::optional<std::uint64_t> seen_through_;
   Clock::time_point retry_soonest_at_{};
-  Clock::time_point deadline_{};   // of the step under way
+  Clock::time_point deadline_{};  // of the step under way
+  // While the table of a route does not fit: when the catalog is looked at again.
+  std::optional<Clock::time_point> look_again_at_;
+  bool passes_held_ = false;       // until then: its rows are set aside, as others wait behind them
   bool trouble_reported_ = false;  // since the last success
   bool finishing_soon_ = false;
   std::uint64_t rows_max_now_;  // halved by 57014, grows back

@@ -9,6 +9,7 @@
 
 #include "sink/catalog_query.hpp"
 #include "sink/merge_plan.hpp"
+#include "sink/redelivery_query.hpp"
 #include "sink/sql_text.hpp"
 
 namespace sluice::sink {
@@ -212,6 +213,23 @@ void PostgresDatabase::start_check(std::span<const spool::Uuid> segments) {
         concat({"SELECT segment_id, upto FROM ", watermark_, " WHERE segment_id IN (", ids, ")"}));
 }
 
+void PostgresDatabase::start_look_up(std::span<const AsideClaim> claims) {
+  start(Step::look_up, look_up_query(options_.schema, claims));
+}
+
+void PostgresDatabase::start_redeliver(std::span<const AsideClaim> claims) {
+  commit_may_have_left_ = true;
+  start(Step::redeliver, redeliver_query(options_.schema, claims));
+}
+
+void PostgresDatabase::start_count_redelivered(std::span<const spool::Uuid> segments) {
+  start(Step::count_redelivered, count_redelivered_query(options_.schema, segments));
+}
+
+void PostgresDatabase::start_list_redelivered(const spool::Uuid& segment) {
+  start(Step::list_redelivered, list_redelivered_query(options_.schema, segment));
+}
+
 void PostgresDatabase::disconnect() {
   step_ = Step::none;
   session_.disconnect();
@@ -249,6 +267,14 @@ Progress PostgresDatabase::step_done() {
       return confirmed();
     case Step::check:
       return checked();
+    case Step::look_up:
+      return read_answer(standings_of, standings_);
+    case Step::redeliver:
+      return ended_by_commit(2);  // the insertion, COMMIT
+    case Step::count_redelivered:
+      return read_answer(redelivered_counts_of, redelivered_counts_);
+    case Step::list_redelivered:
+      return read_answer(redelivered_indexes_of, redelivered_indexes_);
     case Step::none:
     case Step::connect:
     case Step::rollback:
@@ -259,14 +285,16 @@ Progress PostgresDatabase::step_done() {
 
 Progress PostgresDatabase::step_failed() {
   Failure failure = session_.failure();
-  if (step_ == Step::resolve && (failure.sqlstate == "42P01" || failure.sqlstate == "3F000")) {
+  const bool is_own = step_ == Step::resolve || step_ == Step::look_up ||
+                      step_ == Step::redeliver || step_ == Step::count_redelivered;
+  if (is_own && (failure.sqlstate == "42P01" || failure.sqlstate == "3F000")) {
     failure.message += kSchemaHint;
   }
-  if (step_ == Step::commit) {
+  if (step_ == Step::commit || step_ == Step::redeliver) {
     // Class 08 is what a pooler says about a server that it lost.
     const bool refused = session_.failed_by_error() && !failure.sqlstate.starts_with("08");
     if (refused) commit_may_have_left_ = false;
-    if (refused && failure.sqlstate == "22012") {
+    if (refused && step_ == Step::commit && failure.sqlstate == "22012") {
       failure.message = "the watermark is not where this batch begins: nothing was committed";
     }
   }
@@ -361,6 +389,16 @@ Progress PostgresDatabase::settled() {
   return session_.statements().size() == statements_before_ + 1
              ? Progress::done
              : refuse(unexpected("SET CONSTRAINTS"));
+}
+
+template <typename Found>
+Progress PostgresDatabase::read_answer(std::optional<Found> (*read)(const Statement&),
+                                       Found& found) {
+  const auto& statements = session_.statements();
+  auto answer = statements.size() == 1 ? read(statements[0]) : std::nullopt;
+  if (!answer) return refuse(unexpected("a look at sluice.redelivered"));
+  found = std::move(*answer);
+  return Progress::done;
 }
 
 // Whether the string of statements ended with a COMMIT that counts.

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "sink/database.hpp"
 #include "sink/postgres_session.hpp"
+#include "sink/redelivery_database.hpp"
 
 namespace sluice::sink {
 
@@ -24,7 +24,7 @@ struct PostgresOptions {
 // has all earlier commits as well.
 //
 // Thread: the sink's.
-class PostgresDatabase final : public Database {
+class PostgresDatabase final : public RedeliveryDatabase {
  public:
   explicit PostgresDatabase(PostgresOptions options);
 
@@ -53,6 +53,17 @@ class PostgresDatabase final : public Database {
   [[nodiscard]] const std::vector<spool::Position>& watermarks() const override {
     return watermarks_;
   }
+  void start_look_up(std::span<const AsideClaim> claims) override;
+  [[nodiscard]] const std::vector<AsideStanding>& standings() const override { return standings_; }
+  void start_redeliver(std::span<const AsideClaim> claims) override;
+  void start_count_redelivered(std::span<const spool::Uuid> segments) override;
+  [[nodiscard]] const std::vector<spool::RedeliveredCount>& redelivered_counts() const override {
+    return redelivered_counts_;
+  }
+  void start_list_redelivered(const spool::Uuid& segment) override;
+  [[nodiscard]] const std::vector<std::uint64_t>& redelivered_indexes() const override {
+    return redelivered_indexes_;
+  }
   [[nodiscard]] bool commit_may_have_left() const override { return commit_may_have_left_; }
   [[nodiscard]] bool still_open() override { return session_.still_open(); }
   [[nodiscard]] Progress advance() override;
@@ -75,6 +86,10 @@ class PostgresDatabase final : public Database {
     commit,  // W3
     confirm,
     check,
+    look_up,
+    redeliver,  // W3 of set-aside events
+    count_redelivered,
+    list_redelivered,
   };
 
   void start(Step step, const std::string& sql);
@@ -92,6 +107,8 @@ class PostgresDatabase final : public Database {
   [[nodiscard]] Progress committed();
   [[nodiscard]] Progress confirmed();
   [[nodiscard]] Progress checked();
+  template <typename Found>
+  [[nodiscard]] Progress read_answer(std::optional<Found> (*read)(const Statement&), Found& found);
   [[nodiscard]] Progress ended_by_commit(std::size_t statements);
 
   const PostgresOptions options_;
@@ -109,6 +126,9 @@ class PostgresDatabase final : public Database {
   std::vector<std::string> temporaries_;  // tables that the transaction made
   std::uint64_t rows_added_ = 0;
   std::vector<MergeConflict> conflicts_;
+  std::vector<AsideStanding> standings_;
+  std::vector<spool::RedeliveredCount> redelivered_counts_;
+  std::vector<std::uint64_t> redelivered_indexes_;
   bool commit_may_have_left_ = false;
   Failure failure_;
 };

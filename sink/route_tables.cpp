@@ -40,6 +40,27 @@ bool refers_to_another(const CatalogTable& table, std::span<const CatalogTable> 
   });
 }
 
+// `place`: the table's in the catalog.
+void fit(RouteTable& table, const CatalogTable& found, const Catalog& catalog, std::size_t place) {
+  table.encoder.reset();
+  table.plan.reset();
+  table.closed = why_closed(table.route, found, catalog.role);
+  if (table.closed) return;
+  auto bound = bind_columns(table.route, found.columns);
+  if (const auto* mismatch = std::get_if<Failure>(&bound)) {
+    table.closed = *mismatch;
+    return;
+  }
+  auto plan = plan_merge(table.route, found, catalog, place);
+  if (auto* made = std::get_if<MergePlan>(&plan)) {
+    table.plan = std::move(*made);
+  } else if (table.route.mode == RouteMode::merge) {
+    table.closed = std::get<Failure>(std::move(plan));
+    return;
+  }
+  table.encoder.emplace(table.route.columns, std::get<std::vector<BoundColumn>>(bound));
+}
+
 }  // namespace
 
 RouteTable::RouteTable(Route from) : route(std::move(from)), columns(names_of(route.columns)) {}
@@ -56,22 +77,14 @@ std::optional<Failure> RouteTables::bind(const Catalog& catalog) {
   for (std::size_t i = 0; i < tables_.size(); ++i) {
     RouteTable& table = tables_[i];
     const CatalogTable& found = catalog.tables.at(i);
-    if (auto failure = why_closed(table.route, found, catalog.role)) return failure;
-    const auto bound = bind_columns(table.route, found.columns);
-    if (const auto* mismatch = std::get_if<Failure>(&bound)) return *mismatch;
-    table.encoder.emplace(table.route.columns, std::get<std::vector<BoundColumn>>(bound));
-    auto plan = plan_merge(table.route, found, catalog, i);
-    table.plan.reset();
-    if (auto* made = std::get_if<MergePlan>(&plan)) {
-      table.plan = std::move(*made);
-    } else if (table.route.mode == RouteMode::merge) {
-      return std::get<Failure>(std::move(plan));
-    }
+    fit(table, found, catalog, i);
     table.skipping_triggers = found.skipping_triggers;
     table.refers_to_others = refers_to_another(found, catalog.tables);
   }
   order_by_references(catalog);
-  return std::nullopt;
+  const auto first = std::find_if(tables_.begin(), tables_.end(),
+                                  [](const RouteTable& table) { return table.closed; });
+  return first == tables_.end() ? std::nullopt : first->closed;
 }
 
 // Takes again and again the first table whose references are all taken; of tables that refer to
@@ -99,6 +112,11 @@ void RouteTables::order_by_references(const Catalog& catalog) {
 RouteTable* RouteTables::find(const spool::EventView& event) {
   const auto index = choice_.of(event);
   return index ? &tables_[*index] : nullptr;
+}
+
+bool RouteTables::are_all_closed() const {
+  return std::all_of(tables_.begin(), tables_.end(),
+                     [](const RouteTable& table) { return table.closed; });
 }
 
 std::uint64_t RouteTables::rows_upto(std::uint64_t index) const {

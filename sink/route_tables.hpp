@@ -36,6 +36,7 @@ struct RouteTable {
   const Route route;
   const std::vector<std::string> columns;  // names
   std::optional<CopyEncoder> encoder;      // of the table as the catalog had it last
+  std::optional<Failure> closed;           // why there is no encoder: the table does not fit
   std::string skipping_triggers;           // as CatalogTable has them
   bool refers_to_others = false;           // by a foreign key to another route's table
   std::optional<MergePlan> plan;           // none: nothing can be merged
@@ -56,7 +57,7 @@ class RouteTables final {
   // Of the tables, as routes name them: what has to be asked for in the catalog.
   [[nodiscard]] std::span<const std::string> names() const { return names_; }
   // Fits the routes to what the catalog has of names(). The failure, to hold on, of the first that
-  // does not fit; then the tables are of no use.
+  // does not fit; those that do may be used all the same.
   [[nodiscard]] std::optional<Failure> bind(const Catalog& catalog);
 
   // The table of the first route that matches the event's type; null: there is none.
@@ -66,8 +67,9 @@ class RouteTables final {
   [[nodiscard]] std::uint64_t rows_upto(std::uint64_t index) const;
 
   // Those that others refer to by foreign keys come first.
-  // REQUIRES: bind() went well.
+  // REQUIRES: bind() was called.
   [[nodiscard]] std::span<RouteTable* const> in_order_of_references() const { return order_; }
+  [[nodiscard]] bool are_all_closed() const;
   [[nodiscard]] bool is_single() const { return tables_.size() == 1; }
   [[nodiscard]] RouteTable& front() { return tables_.front(); }
   void begin_piece(std::uint64_t from);

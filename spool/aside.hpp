@@ -129,6 +129,8 @@ class AsideQueue {
   // Those to be tried that were written behind the place, in their order; at most `count`.
   [[nodiscard]] virtual std::vector<AsideTry> to_try(const AsidePlace& after,
                                                      std::size_t count) = 0;
+  // Whether one of all those waits.
+  [[nodiscard]] virtual bool has_waiting() const = 0;
   // None: it cannot be read now, or is there no more.
   [[nodiscard]] virtual std::optional<AsideText> read(const Position& position) = 0;
   // The record with another state or reason; from then on it counts. False: the file could not take

@@ -76,6 +76,15 @@ std::vector<AsideTry> AsideIndex::to_try(const AsidePlace& after, std::size_t co
   return tries;
 }
 
+bool AsideIndex::has_waiting() const {
+  return std::any_of(segments_.begin(), segments_.end(), [](const auto& segment) {
+    const auto& records = segment.second.records;
+    return std::any_of(records.begin(), records.end(), [](const Record& record) {
+      return record.state == AsideState::waiting && is_to_be_tried(record);
+    });
+  });
+}
+
 AsideIndex::Counts AsideIndex::counts() const {
   Counts counts;
   for (const auto& [id, segment] : segments_) {

@@ -68,6 +68,7 @@ class AsideIndex final {
   // By rising index.
   [[nodiscard]] std::span<const Record> records_of(const Uuid& segment) const;
   [[nodiscard]] std::vector<AsideTry> to_try(const AsidePlace& after, std::size_t count) const;
+  [[nodiscard]] bool has_waiting() const;
   [[nodiscard]] Counts counts() const;
 
   void delivered(const Position& position, std::uint32_t now_s);

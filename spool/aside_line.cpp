@@ -2,55 +2,21 @@
 
 #include <array>
 #include <charconv>
-#include <chrono>
 #include <cstdio>
 #include <utility>
 
 #include "spool/crc32c.hpp"
+#include "spool/timestamp.hpp"
 
 namespace sluice::spool {
 namespace {
 
 constexpr std::string_view kChecksumKey = R"({"crc32c":")";
 
-// 2026-01-01T00:00:00.123456Z
 std::string utc_text(std::int64_t unix_us) {
-  using namespace std::chrono;
-  const sys_time<microseconds> time{microseconds(unix_us)};
-  const auto day = floor<days>(time);
-  const year_month_day date(day);
-  const hh_mm_ss clock(time - day);
-  std::array<char, 64> text{};
-  const int length = std::snprintf(
-      text.data(), text.size(), "%04d-%02u-%02uT%02d:%02d:%02d.%06dZ",
-      static_cast<int>(date.year()), static_cast<unsigned>(date.month()),
-      static_cast<unsigned>(date.day()), static_cast<int>(clock.hours().count()),
-      static_cast<int>(clock.minutes().count()), static_cast<int>(clock.seconds().count()),
-      static_cast<int>(clock.subseconds().count()));
-  return {text.data(), static_cast<std::size_t>(length)};
-}
-
-// The opposite.
-std::optional<std::int64_t> unix_us_of(std::string_view text) {
-  using namespace std::chrono;
-  // The places of the digits of each part, and of what stands between them.
-  constexpr std::string_view kForm = "0000-00-00T00:00:00.000000Z";
-  if (text.size() != kForm.size()) return std::nullopt;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const bool is_digit = text[i] >= '0' && text[i] <= '9';
-    if (kForm[i] == '0' ? !is_digit : text[i] != kForm[i]) return std::nullopt;
-  }
-  const auto number = [&](std::size_t at, std::size_t digits) {
-    int value = 0;
-    std::from_chars(text.data() + at, text.data() + at + digits, value);
-    return value;
-  };
-  const year_month_day date{year(number(0, 4)), month(static_cast<unsigned>(number(5, 2))),
-                            day(static_cast<unsigned>(number(8, 2)))};
-  if (!date.ok()) return std::nullopt;
-  const auto time = sys_time<microseconds>(sys_days(date)) + hours(number(11, 2)) +
-                    minutes(number(14, 2)) + seconds(number(17, 2)) + microseconds(number(20, 6));
-  return time.time_since_epoch().count();
+  std::array<char, kRfc3339Bytes> text{};
+  write_rfc3339(text.data(), unix_us);
+  return {text.data(), text.size()};
 }
 
 constexpr std::array<std::string_view, kAsideStateCount + 1> kStateNames = {"dead", "waiting",
@@ -174,7 +140,7 @@ bool read_identity(Reader& reader, AsideState& state, Position& position) {
 bool read_time(Reader& reader, std::int64_t& time_us) {
   std::string text;
   if (!reader.string(text)) return false;
-  const auto time = unix_us_of(text);
+  const auto time = parse_rfc3339_us(text, kAllTimes);
   time_us = time.value_or(0);
   return time.has_value();
 }

@@ -167,7 +167,9 @@ std::optional<std::vector<AsideEntry>> AsideLog::records_from(const Position& po
   if (!scanned_ && !(scanned_ = scan())) return std::nullopt;
   std::vector<AsideEntry> entries;
   for (const AsideIndex::Record& record : index_.records_of(position.segment)) {
-    if (record.index >= position.index) entries.push_back(entry_of(record));
+    // One that is done with will be gone from the files soon: nobody may count on it.
+    const bool counts = record.index >= position.index && record.fate != AsideFate::done;
+    if (counts) entries.push_back(entry_of(record));
   }
   return entries;
 }
@@ -222,6 +224,7 @@ std::uint64_t AsideLog::found_redelivered(const Uuid& segment,
 
 void AsideLog::purge(std::span<const Position> records) {
   for (const Position& record : records) index_.done(record);
+  has_purged_ = true;
 }
 
 bool AsideLog::tend() {
@@ -229,7 +232,8 @@ bool AsideLog::tend() {
   if (renewing_.empty()) {
     take_purge_requests();
     const bool is_due = options_.steady_now_s() - renewed_s_ >= kRenewIntervalS;
-    if (is_due || !requests_.empty() || is_nearly_full()) {
+    if (is_due || has_purged_ || !requests_.empty() || is_nearly_full()) {
+      has_purged_ = false;
       let_go_of_delivered();
       renewing_ = files_to_renew();
     }

@@ -60,6 +60,7 @@ class AsideLog final : public AsideWriter, public AsideQueue {
       const Position& position) override;
 
   [[nodiscard]] std::vector<AsideTry> to_try(const AsidePlace& after, std::size_t count) override;
+  [[nodiscard]] bool has_waiting() const override { return index_.has_waiting(); }
   [[nodiscard]] std::optional<AsideText> read(const Position& position) override;
   [[nodiscard]] bool change(const AsideRecord& record) override { return append(record); }
   void delivered(const Position& position) override;
@@ -122,6 +123,7 @@ class AsideLog final : public AsideWriter, public AsideQueue {
   AsideIndex index_;
   std::vector<std::uint32_t> renewing_;  // files still to be written anew, the oldest last
   std::vector<std::string> requests_;    // that were taken and are not done
+  bool has_purged_ = false;              // since the last round
   std::int64_t renewed_s_ = 0;           // when the last round of renewing ended
   AsideGauges gauges_;
 };

@@ -3,6 +3,7 @@
 GRANT USAGE ON SCHEMA :"schema" TO :"role";
 GRANT USAGE ON SCHEMA :"own_schema" TO :"role";
 GRANT SELECT, INSERT, UPDATE ON :"own_schema".watermark TO :"role";
+GRANT SELECT, INSERT ON :"own_schema".redelivered TO :"role";
 
 -- Merging needs temporary tables. PUBLIC has the right unless somebody took it away.
 DO $sluice$

@@ -39,6 +39,20 @@ COMMENT ON COLUMN :"own_schema".watermark.upto IS 'Events of the segment below t
 COMMENT ON COLUMN :"own_schema".watermark.rows IS 'Rows that came of them.';
 COMMENT ON COLUMN :"own_schema".watermark.instance IS 'The daemon that wrote the segment.';
 
+-- Rows that came of set-aside records. The primary key makes a second try of one find it done. A row here
+-- must live as long as the watermark of its segment, as only that makes the record count.
+CREATE TABLE IF NOT EXISTS :"own_schema".redelivered (
+  segment_id    uuid        NOT NULL,
+  index         bigint      NOT NULL CHECK (index >= 0),
+  delivered_at  timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (segment_id, index)
+);
+
+COMMENT ON TABLE :"own_schema".redelivered IS
+  'Events that a sluice daemon had set aside and that got into their table later. Changes in one transaction with the rows themselves: never edit it.';
+COMMENT ON COLUMN :"own_schema".redelivered.segment_id IS 'The run of events that the event is in.';
+COMMENT ON COLUMN :"own_schema".redelivered.index IS 'Its place there.';
+
 -- Append-only, also for the owner. Once per statement and not for INSERT, so it costs nothing.
 -- Detaching and dropping whole partitions stays possible.
 CREATE OR REPLACE FUNCTION :"own_schema".refuse_change() RETURNS trigger

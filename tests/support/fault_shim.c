@@ -17,6 +17,7 @@
 
    Threads: any. With PF_LOG one call runs at a time, so that the log is in the order of what happened. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -278,6 +279,14 @@ int close(int fd) {
   REAL(close);
   if (path_of(fd)) remember(fd, NULL);
   return real(fd);
+}
+
+// It closes the descriptor behind close()'s back.
+int closedir(DIR *stream) {
+  REAL(closedir);
+  int fd = dirfd(stream);
+  if (path_of(fd)) remember(fd, NULL);
+  return real(stream);
 }
 
 /* Writing. */

@@ -149,7 +149,7 @@ TEST_CASE("lane log: rows that are set aside are told with their place, and not 
   Fixture f;
   const sink::Failure refused{.sqlstate = "23514", .message = "violates \"small\"", .column = "n"};
   f.lanes.row_set_aside(1, {.segment = spool::Uuid{}, .index = 42}, refused);
-  CHECK(f.last_has("<4>a row was refused for itself"));
+  CHECK(f.last_has("<4>a row was not taken"));
   CHECK(f.last_has("index=42 sqlstate=23514"));
   for (std::uint64_t i = 0; i < 1'000; ++i) f.lanes.row_set_aside(1, {spool::Uuid{}, i}, refused);
   CHECK(f.lines.size() < 10);

@@ -139,11 +139,6 @@ TEST_CASE("settings: an unknown section is named with the nearest section") {
   CHECK(problem_of("[zzzzzzzz]\n") == "sluice.toml:1: zzzzzzzz is not a section");
 }
 
-TEST_CASE("settings: names of a later version are told from wrong ones") {
-  CHECK(problem_of("[postgres]\nparent_wait = \"30s\"\n") ==
-        "sluice.toml:2: postgres.parent_wait is not in this version of sluice");
-}
-
 TEST_CASE("settings: a listener of its own is as [ingest] where it says nothing else") {
   const Settings settings = load_file(
       "[[listener]]\nsocket = \"/s/lossy\"\non_full = \"drop\"\nsocket_mode = \"0600\"\n"

@@ -1,0 +1,216 @@
+#!/usr/bin/python3
+"""`sluice dead list|show|retry|purge` beside a running daemon and without one: records by state, what is void, nothing
+of a payload but where it is asked for."""
+
+import json
+import os
+import subprocess
+import unittest
+
+from support.sluice_daemon import clean_environment, run_sluice, sluice_binary
+from support.sluice_test import SluiceTest
+from support.waiting import SLOWNESS
+
+SECRET = "\x1b[31mopen sesame\x07"
+
+
+class DeadCommands(SluiceTest):
+    def setUp(self):
+        super().setUp()
+        self.refuse("= 3")
+
+    def refuse(self, condition):
+        """Rows whose number meets the condition are refused."""
+        self.query("ALTER TABLE events DROP CONSTRAINT IF EXISTS refused")
+        if condition:
+            self.query("ALTER TABLE events ADD CONSTRAINT refused"
+                       f" CHECK (NOT ((data->>'n')::int {condition})) NOT VALID")
+
+    def event(self, n, **more):
+        return json.dumps({"type": "load", "source": "p", "data": {"n": n}, **more}).encode()
+
+    def dead(self, daemon, *arguments, code=0, **more):
+        done = run_sluice("dead", *arguments, "--config", daemon.config_path, **more)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done
+
+    def listed(self, daemon, *arguments):
+        done = self.dead(daemon, "list", "--json", *arguments)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def numbers(self):
+        return [n for (n,) in self.query("SELECT (data->>'n')::int FROM events ORDER BY 1")]
+
+
+class ListAndShow(DeadCommands):
+    def test_a_record_is_listed_without_its_payload_and_shown_with_it(self):
+        daemon = self.start_daemon()
+        identity = "01890000-0000-7000-8000-000000000001"
+        self.ship(daemon, *(self.event(n, secret=SECRET, id=identity[:-1] + str(n))
+                            for n in range(5)))
+        table = self.dead(daemon, "list").stdout
+        self.assertIn("1 records: 1 dead", table)
+        self.assertNotIn("sesame", table)
+        [record] = self.listed(daemon)
+        self.assertEqual((record["state"], record["table"], record["sqlstate"], record["type"]),
+                         ("dead", "events", "23514", "load"))
+        self.assertEqual(record["id"], identity[:-1] + "3")
+        self.assertEqual(record["uid"], os.getuid())
+        self.assertNotIn("sesame", json.dumps(record))
+
+        shown = self.dead(daemon, "show", record["record"]).stdout
+        self.assertIn("open sesame", shown)
+        self.assertNotIn("\x1b", shown)
+        [whole] = map(json.loads, self.dead(daemon, "show", "--json").stdout.splitlines())
+        self.assertEqual(json.loads(whole["line"])["secret"], SECRET)
+        segment, index = record["record"].split(":")
+        self.assertIn("open sesame", self.dead(daemon, "show", f"{segment[:8]}:{index}").stdout)
+
+    def test_filters_leave_what_they_say(self):
+        daemon = self.start_daemon()
+        self.ship(daemon, *(self.event(n) for n in range(5)))
+        for filters, count in ((["--table", "events"], 1), (["--table", "other"], 0),
+                               (["--sqlstate", "23514"], 1), (["--sqlstate", "23"], 1),
+                               (["--sqlstate", "22"], 0), (["--state", "dead"], 1),
+                               (["--state", "held"], 0), (["--since", "1h"], 1),
+                               (["--until", "1h"], 0), (["--type", "load"], 1),
+                               (["--since", "2020-01-01T00:00:00Z", "--until", "2021-01-01T00:00:00Z"],
+                                0)):
+            with self.subTest(filters):
+                self.assertEqual(len(self.listed(daemon, *filters)), count)
+        self.assertIn("is no time", self.dead(daemon, "list", "--since", "soon", code=64).stderr)
+        self.assertIn("no such record", self.dead(daemon, "show", "0:0", code=64).stderr)
+
+    def test_a_record_above_its_watermark_is_void(self):
+        daemon = self.start_daemon()
+        self.ship(daemon, *(self.event(n) for n in range(5)))
+        self.assertEqual(daemon.stop(), 0)
+        self.query("UPDATE sluice.watermark SET upto = 3")
+        [record] = self.listed(daemon)
+        self.assertEqual(record["state"], "void")
+        self.assertEqual(self.listed(daemon, "--state", "dead"), [])
+        self.query("UPDATE sluice.watermark SET upto = 4")
+        [record] = self.listed(daemon)
+        self.assertEqual(record["state"], "dead")
+
+    def test_without_postgres_they_are_listed_all_the_same(self):
+        daemon = self.start_daemon()
+        self.ship(daemon, *(self.event(n) for n in range(5)))
+        away = {"SLUICE_POSTGRES_DSN": "host=/nowhere"}
+        done = self.dead(daemon, "list", env=away)
+        self.assertIn("1 dead", done.stdout)
+        self.assertIn("cannot be asked", done.stderr)
+        self.assertEqual(self.dead(daemon, "list", "--offline", env=away).stderr, "")
+
+    def test_a_spool_without_records(self):
+        daemon = self.start_daemon()
+        self.ship(daemon, self.event(1))
+        self.assertIn("0 records", self.dead(daemon, "list").stdout)
+
+
+class Retry(DeadCommands):
+    def test_what_is_mended_is_delivered_as_the_same_row_once(self):
+        daemon = self.start_daemon()
+        before = self.rows_of(daemon, self.event(0, extra_member=1, time="2026-01-02T03:04:05Z"))
+        self.ship(daemon, *(self.event(n, extra_member=n) for n in range(3, 6)))
+        self.refuse(None)
+        self.assertEqual(self.numbers(), [0, 4, 5])
+        [record] = self.listed(daemon)
+        self.assertIn("1 of 1 records delivered", self.dead(daemon, "retry", "--all").stdout)
+        self.assertEqual(self.numbers(), [0, 3, 4, 5])
+        [row] = [row for row in self.rows() if row["data"] == {"n": 3}]
+        self.assertEqual(str(row["id"]), record["id"])
+        self.assertEqual(row["extra"], {"extra_member": 3})
+        self.assertEqual(row["producer_uid"], before["producer_uid"])
+        self.assertEqual(row["received_at"].isoformat(timespec="microseconds")[:26],
+                         record["received"][:26])
+        for _ in range(2):
+            self.assertIn("0 of 0", self.dead(daemon, "retry", "--all").stdout)
+        self.assertEqual(self.numbers(), [0, 3, 4, 5])
+        self.assertEqual(self.listed(daemon)[0]["state"], "delivered")
+
+    def rows_of(self, daemon, event):
+        return self.ship_all(daemon, [event])[0]
+
+    def test_what_is_refused_again_stays_and_says_why(self):
+        daemon = self.start_daemon()
+        self.ship(daemon, *(self.event(n) for n in range(5)))
+        done = self.dead(daemon, "retry", "--sqlstate", "23514", code=65)
+        self.assertIn("refused", done.stdout)
+        self.assertIn("0 of 1", done.stdout)
+        self.assertEqual([record["state"] for record in self.listed(daemon)], ["dead"])
+
+    def test_many_with_some_that_are_refused_again(self):
+        self.refuse(">= 0")
+        daemon = self.start_daemon()
+        self.ship(daemon, *(self.event(n) for n in range(300)))
+        self.refuse("% 50 = 7")
+        done = self.dead(daemon, "retry", "--all", code=65)
+        self.assertIn("294 of 300", done.stdout)
+        self.assertEqual(len(self.numbers()), 294)
+        self.refuse(None)
+        self.assertIn("6 of 6", self.dead(daemon, "retry", "--all").stdout)
+        self.assertEqual(self.numbers(), list(range(300)))
+
+    def test_two_at_once_deliver_each_once(self):
+        self.refuse(">= 0")
+        self.drop_primary_key()
+        daemon = self.start_daemon()
+        self.ship(daemon, *(self.event(n) for n in range(200)))
+        self.refuse(None)
+        running = [subprocess.Popen([sluice_binary(), "dead", "retry", "--all", "--config",
+                                     daemon.config_path], stdout=subprocess.DEVNULL,
+                                    stderr=subprocess.DEVNULL, env=clean_environment())
+                   for _ in range(4)]
+        for process in running:
+            process.wait(60 * SLOWNESS)
+        self.assertEqual(self.numbers(), list(range(200)))
+
+    def test_a_void_record_is_left_to_its_segment(self):
+        self.drop_primary_key()
+        daemon = self.start_daemon()
+        self.ship(daemon, *(self.event(n) for n in range(5)))
+        self.assertEqual(daemon.stop(), 0)
+        self.refuse(None)
+        self.query("UPDATE sluice.watermark SET upto = 3")
+        done = self.dead(daemon, "retry", "--all", code=65)
+        self.assertIn("void", done.stdout)
+        self.assertEqual(self.numbers(), [0, 1, 2, 4])
+
+    def test_which_ones_must_be_said(self):
+        daemon = self.start_daemon()
+        self.assertIn("say which", self.dead(daemon, "retry", code=64).stderr)
+        self.assertIn("say which", self.dead(daemon, "purge", code=64).stderr)
+
+
+class Purge(DeadCommands):
+    def purge_half(self, daemon):
+        records = self.listed(daemon)
+        self.assertEqual(len(records), 60)
+        chosen = [record["record"] for record in records[::2]]
+        self.assertIn("30 records purged", self.dead(daemon, "purge", *chosen).stdout)
+        left = [record["record"] for record in self.listed(daemon)]
+        self.assertEqual(left, [record["record"] for record in records[1::2]])
+
+    def set_up_records(self):
+        self.refuse("< 60")
+        daemon = self.start_daemon()
+        self.ship(daemon, *(self.event(n) for n in range(70)))
+        return daemon
+
+    def test_beside_a_daemon_that_goes_on_writing(self):
+        daemon = self.set_up_records()
+        self.purge_half(daemon)
+        self.ship(daemon, *(self.event(n) for n in range(5)))
+        self.assertEqual(len(self.listed(daemon)), 35)
+        self.refuse(None)
+        self.assertIn("35 of 35", self.dead(daemon, "retry", "--all").stdout)
+
+    def test_without_a_daemon(self):
+        daemon = self.set_up_records()
+        self.assertEqual(daemon.stop(), 0)
+        self.purge_half(daemon)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,132 @@
+#!/usr/bin/python3
+"""Rows that wait for their parent or for their route's table are delivered by themselves, once, whatever
+fails between, and the others go on meanwhile."""
+
+import json
+import signal
+import unittest
+
+from support import producer
+from support.oracle import set_aside_records
+from support.sluice_daemon import SluiceDaemon, run_sluice
+from support.sluice_test import SluiceTest
+from support.waiting import wait_until
+
+ROUTES = """
+[[route]]
+match = "child"
+table = "children"
+columns = [ { name = "n", from = "/data/n", type = "int8" },
+            { name = "parent", from = "/data/parent", type = "int8" } ]
+[[route]]
+match = "parent"
+table = "parents"
+columns = [ { name = "n", from = "/data/n", type = "int8" } ]
+[[route]]
+match = "*"
+table = "events"
+columns = [ { name = "id", from = "$id" }, { name = "occurred_at", from = "time" },
+            { name = "type", from = "type" }, { name = "source", from = "source" },
+            { name = "data", from = "data" }, { name = "received_at", from = "$received_at" } ]
+"""
+
+
+class Redelivery(SluiceTest):
+    def setUp(self):
+        super().setUp()
+        self.query("CREATE TABLE parents (n bigint PRIMARY KEY)")
+        self.make_children()
+
+    def make_children(self):
+        self.query("CREATE TABLE children (n bigint, parent bigint REFERENCES parents)")
+
+    def daemon(self, **postgres):
+        daemon = SluiceDaemon(self.dsn(), {"postgres": postgres})
+        with open(daemon.config_path, "a") as file:
+            file.write(ROUTES)
+        self.addCleanup(daemon.close)
+        daemon.start()
+        self.addCleanup(self.check_books, daemon)
+        return daemon
+
+    def parents(self, *numbers):
+        return [json.dumps({"type": "parent", "data": {"n": n}}).encode() for n in numbers]
+
+    def children(self, *numbers, parent=lambda n: n):
+        return [json.dumps({"type": "child", "data": {"n": n, "parent": parent(n)}}).encode()
+                for n in numbers]
+
+    def stored(self):
+        return [n for (n,) in self.query("SELECT n FROM children ORDER BY n")]
+
+    def states(self, daemon):
+        watermarks = dict(self.query("SELECT segment_id::text, upto FROM sluice.watermark"))
+        return [record["state"] for record in set_aside_records([daemon.spool_dir], watermarks)]
+
+    def records(self, daemon, state):
+        return int(daemon.metrics().get(f'sluice_set_aside_records{{state="{state}"}}', 0))
+
+    def test_children_that_come_before_their_parents(self):
+        daemon = self.daemon()
+        self.ship(daemon, *self.children(*range(20)))
+        self.assertEqual(self.stored(), [])
+        self.assertEqual(self.states(daemon), ["waiting"] * 20)
+        self.ship(daemon, *self.parents(*range(20)))
+        wait_until(lambda: self.stored() == list(range(20)), 30, "the children to be delivered")
+        self.assertEqual(self.query("SELECT count(*) FROM sluice.redelivered"), [(20,)])
+        wait_until(lambda: self.records(daemon, "delivered") == 20, 10, "the records to be told")
+        self.assertEqual(self.records(daemon, "waiting"), 0)
+
+    def test_children_without_parents_are_dead_after_their_time(self):
+        daemon = self.daemon(parent_wait="2s")
+        self.ship(daemon, *self.children(1, 2), *self.parents(7), *self.children(7))
+        wait_until(lambda: self.states(daemon).count("dead") == 2, 30, "the children to be dead")
+        self.assertEqual(self.stored(), [7])
+        done = run_sluice("dead", "retry", "--all", "--config", daemon.config_path)
+        self.assertEqual(done.returncode, 65, done.stderr)
+        self.ship(daemon, *self.parents(1, 2))
+        done = run_sluice("dead", "retry", "--all", "--config", daemon.config_path)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(self.stored(), [1, 2, 7])
+
+    def test_a_table_that_is_missing_holds_its_own_rows_only(self):
+        self.query("DROP TABLE children")
+        daemon = self.daemon(lanes=1)
+        self.ship(daemon, *self.parents(*range(10)), *self.children(*range(10)),
+                  b'{"type":"other","data":{"n":1}}')
+        self.assertEqual(self.query("SELECT count(*) FROM parents"), [(10,)])
+        self.assertEqual(self.query("SELECT count(*) FROM events"), [(1,)])
+        self.assertEqual(self.states(daemon), ["held"] * 10)
+        self.assertEqual(daemon.lanes("held"), 0)
+        self.make_children()
+        wait_until(lambda: self.stored() == list(range(10)), 60, "the rows to be delivered")
+
+    def test_killed_while_it_redelivers_each_row_is_there_once(self):
+        self.query("DROP TABLE children")
+        daemon = self.daemon(lanes=1)
+        producer.send(daemon.socket_path, *self.parents(*range(2000)), *self.children(*range(2000)),
+                      b'{"type":"other","data":{"n":1}}')
+        self.wait_quiet(daemon, 4001)
+        self.make_children()
+        for _ in range(3):
+            wait_until(lambda: len(self.stored()) > 0, 60, "the first rows")
+            daemon.signal(signal.SIGKILL)
+            daemon.wait()
+            daemon.start()
+        wait_until(lambda: len(self.stored()) >= 2000, 60, "all rows")
+        self.assertEqual(self.stored(), list(range(2000)))
+        self.assertEqual(self.query("SELECT count(*) FROM sluice.redelivered"), [(2000,)])
+
+    def test_what_the_database_lost_is_delivered_again(self):
+        daemon = self.daemon()
+        self.ship(daemon, *self.children(*range(5)))
+        self.ship(daemon, *self.parents(*range(5)))
+        wait_until(lambda: self.stored() == list(range(5)), 30, "the children to be delivered")
+        self.query("DELETE FROM children WHERE n = 3")
+        self.query("DELETE FROM sluice.redelivered WHERE (segment_id, index) IN"
+                   " (SELECT segment_id, index FROM sluice.redelivered ORDER BY index LIMIT 1 OFFSET 3)")
+        wait_until(lambda: len(self.stored()) == 5, 30, "the lost row to be there again")
+
+
+if __name__ == "__main__":
+    unittest.main()
