@@ -330,9 +330,10 @@ void check_refusal(Refusal refusal, std::string_view text, const ingest::ParserO
     case Refusal::duplicate_key:
       return must(is_plain && as_jsonb(line->known).size() < line->known.members.size(),
                   "only a key that is there twice is refused as that");
+    case Refusal::no_route:
     case Refusal::too_long:
     case Refusal::full:
-      return must(false, "the parser knows nothing of length and room");
+      return must(false, "the parser knows nothing of length and room, and here of no routes");
   }
 }
 
