@@ -376,15 +376,20 @@ class Recovery {
     auto opened = disk_.open(name, OpenMode::read_write);
     if (auto* const file = std::get_if<std::unique_ptr<DiskFile>>(&opened)) {
       (void)(*file)->truncate(0);
+      (void)(*file)->sync();
     }
   }
 
   void write_keys(RecoveredSegment& segment, const KeyGroups& groups) {
     const std::string name = segment_name(segment.header.ordinal, segment.header.id, ".keys");
     // A key of an event that the segment does not have would make a duplicate of what is nowhere.
+    // So what is taken away must stay away, also after a power cut.
     const std::error_code removed = disk_.remove(name);
     if (removed && removed != std::errc::no_such_file_or_directory) empty_file(name);
-    if (groups.empty()) return;
+    if (groups.empty()) {
+      if (!removed) (void)disk_.sync_directory("");
+      return;
+    }
     std::error_code error;
     const auto writer = KeysWriter::create(disk_, name, segment.header.id, error);
     for (const auto& [written_us, keys] : groups) {
