@@ -372,7 +372,11 @@ class Recovery {
     segment.tail_marks.insert(segment.tail_marks.end(), marks.begin(), marks.end());
   }
 
-  void empty_file(const std::string& name) {
+  // A key of an event that the segment does not have would make a duplicate of what is nowhere. So
+  // what is taken away must stay away, also after a power cut.
+  void take_away(const std::string& name) {
+    const std::error_code removed = disk_.remove(name);
+    if (!removed || removed == std::errc::no_such_file_or_directory) return;
     auto opened = disk_.open(name, OpenMode::read_write);
     if (auto* const file = std::get_if<std::unique_ptr<DiskFile>>(&opened)) {
       (void)(*file)->truncate(0);
@@ -380,26 +384,34 @@ class Recovery {
     }
   }
 
+  // In place of the one that is there at once: another start, which knows where the segment ends,
+  // may not read it again.
   void write_keys(RecoveredSegment& segment, const KeyGroups& groups) {
-    const std::string name = segment_name(segment.header.ordinal, segment.header.id, ".keys");
-    // A key of an event that the segment does not have would make a duplicate of what is nowhere.
-    // So what is taken away must stay away, also after a power cut.
-    const std::error_code removed = disk_.remove(name);
-    if (removed && removed != std::errc::no_such_file_or_directory) empty_file(name);
-    if (groups.empty()) {
-      if (!removed) (void)disk_.sync_directory("");
-      return;
-    }
+    const SegmentHeader& header = segment.header;
+    const std::string name = segment_name(header.ordinal, header.id, ".keys");
+    const std::error_code error =
+        groups.empty() ? std::error_code() : replace_keys(name, header, groups);
+    if (groups.empty() || error) take_away(name);
+    // Before a head says where the segment ends: from then on it is not read for its keys.
+    const std::error_code unsynced = disk_.sync_directory("");
+    if (groups.empty()) return;
+    segment.keys_complete = !error && !unsynced;
+    if (!segment.keys_complete) reporter_.keys_lost(name, (error ? error : unsynced).message());
+  }
+
+  std::error_code replace_keys(const std::string& name, const SegmentHeader& header,
+                               const KeyGroups& groups) {
+    const std::string temporary = segment_name(header.ordinal, header.id, ".tmp");
+    (void)disk_.remove(temporary);
     std::error_code error;
-    const auto writer = KeysWriter::create(disk_, name, segment.header.id, error);
+    const auto writer = KeysWriter::create(disk_, temporary, header.id, error);
     for (const auto& [written_us, keys] : groups) {
       if (!error) error = writer->append(written_us, keys);
     }
     if (!error) error = writer->sync();
-    // Before a head says where the segment ends: from then on it is not read for its keys.
-    if (!error) error = disk_.sync_directory("");
-    segment.keys_complete = !error;
-    if (error) reporter_.keys_lost(name, error.message());
+    if (!error) error = disk_.rename(temporary, name);
+    if (error) (void)disk_.remove(temporary);
+    return error;
   }
 
   // The newest head has the numbers of every segment that was closed before; if it cannot be read,
