@@ -16,8 +16,8 @@ namespace sluice::sink {
 // Thread: the sink's.
 class PieceSizes final {
  public:
-  static constexpr std::uint64_t kRowsOfTrip = 30;
-  static constexpr std::uint64_t kRowsMax = 1'000;
+  static constexpr std::uint64_t kRowsOfTrip = 300;
+  static constexpr std::uint64_t kRowsMax = 2'500;
 
   // `calm_rows`: so many rows without a refused one, and batches are whole again.
   explicit PieceSizes(std::uint64_t calm_rows) : calm_rows_(calm_rows) {}
