@@ -38,7 +38,7 @@ class BenchCluster(PostgresCluster):
 
     def fresh_table(self):
         """The append-only table refuses TRUNCATE, so it is dropped and made again."""
-        self.query("DROP TABLE IF EXISTS events; DROP SCHEMA IF EXISTS sluice CASCADE")
+        self.query("DROP TABLE IF EXISTS events CASCADE; DROP SCHEMA IF EXISTS sluice CASCADE")
         applied = run_sluice("schema", "apply", env={"SLUICE_POSTGRES_DSN": self.dsn()})
         if applied.returncode != 0:
             raise RuntimeError(f"sluice schema apply failed: {applied.stderr}")
