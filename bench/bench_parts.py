@@ -1,5 +1,6 @@
 """What the benches share: the cluster they measure on, the generated events, the table, the reports."""
 
+import dataclasses
 import json
 import os
 import platform
@@ -36,23 +37,26 @@ class BenchCluster(PostgresCluster):
     def __init__(self, **settings):
         super().__init__({**_CLUSTER_SETTINGS, **settings})
 
-    def fresh_table(self):
-        """The append-only table refuses TRUNCATE, so it is dropped and made again."""
+    def fresh_table(self, prepare=""):
+        """The append-only table refuses TRUNCATE, so it is dropped and made again. `prepare`: SQL that
+        follows."""
         self.query("DROP TABLE IF EXISTS events CASCADE; DROP SCHEMA IF EXISTS sluice CASCADE")
         applied = run_sluice("schema", "apply", env={"SLUICE_POSTGRES_DSN": self.dsn()})
         if applied.returncode != 0:
             raise RuntimeError(f"sluice schema apply failed: {applied.stderr}")
+        if prepare:
+            self.query(prepare)
         self.query("CHECKPOINT")
 
-    def rows(self):
-        return self.query("SELECT count(*) FROM events")[0][0]
+    def rows(self, table="events"):
+        return self.query(f"SELECT count(*) FROM {table}")[0][0]
 
 
 class EventFiles:
     """The generated events in a temporary directory: JSON lines, text COPY, two halves of binary COPY."""
 
     def __init__(self, events, seed):
-        self.events = events
+        self.events = self.rows = events
         self._directory = tempfile.TemporaryDirectory(prefix="sluice-bench-", dir="/tmp")
         os.chmod(self._directory.name, 0o755)
         subprocess.run([os.path.join(build_directory(), "sluice_event_generator"),
@@ -67,6 +71,14 @@ class EventFiles:
     def lines(self):
         return self.path("events.ndjson")
 
+    def changed(self, name, change, rows=None):
+        """The same lines, each by `change(number, line)`; `rows`: how many of them become rows."""
+        path = self.path(name)
+        with open(self.lines) as lines, open(path, "w") as out:
+            out.writelines(change(number, line) for number, line in enumerate(lines))
+        own_by_unprivileged_user(path)
+        return ChangedLines(path, self.events, self.events if rows is None else rows)
+
     @property
     def line_bytes(self):
         return os.path.getsize(self.lines) / self.events
@@ -79,6 +91,13 @@ class EventFiles:
 
     def __exit__(self, *_):
         self.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class ChangedLines:
+    lines: str  # the file's path
+    events: int
+    rows: int
 
 
 def measured_process(*command, **more):
