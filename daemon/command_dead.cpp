@@ -3,32 +3,25 @@
 #include "daemon/command_dead.hpp"
 
 #include <fmt/core.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
 #include <map>
 #include <stdexcept>
 #include <system_error>
-#include <thread>
 #include <utility>
 
 #include "config/units.hpp"
 #include "daemon/blocking_postgres.hpp"
+#include "daemon/dead_purge.hpp"
 #include "daemon/dead_retry.hpp"
 #include "daemon/exit_code.hpp"
-#include "daemon/file_lock.hpp"
 #include "daemon/printable.hpp"
-#include "daemon/spool_directory.hpp"
 #include "spool/aside_line.hpp"
-#include "spool/aside_log.hpp"
 #include "spool/posix_disk.hpp"
-#include "spool/purge_request.hpp"
 #include "spool/timestamp.hpp"
 
 namespace sluice::daemon {
@@ -37,8 +30,6 @@ namespace {
 
 constexpr std::size_t kShortSegment = 8;  // of a uuid: enough to tell some thousand segments apart
 constexpr std::size_t kLineShownMax = 512u << 20;
-constexpr std::chrono::seconds kPurgePatience{30};
-constexpr std::chrono::milliseconds kPurgePoll{100};
 
 void print(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
@@ -69,15 +60,6 @@ std::string short_name(const DeadRecord& record) {
 
 std::string uid_text(std::uint32_t uid) {
   return uid == spool::kNoUid ? "null" : std::to_string(uid);
-}
-
-// So that a daemon that runs as another user can read what root has written.
-void give_to_owner_of(const std::string& directory, const std::string& file) {
-  struct stat status {};
-  if (::geteuid() != 0 || ::stat(directory.c_str(), &status) != 0) return;
-  if (::chown(file.c_str(), status.st_uid, status.st_gid) != 0) {
-    throw std::system_error(errno, std::generic_category(), "giving " + file + " to the daemon");
-  }
 }
 
 // The records that are meant, with their standings if the database can be asked.
@@ -170,14 +152,15 @@ void check_is_chosen(const DeadOptions& options, const char* command) {
                               ": say which records: by name, with --table and the like, or --all");
 }
 
-// Of events, as find() has them, but of no use without the database.
+// As find() has them, but of no use without what the database says of events.
 std::vector<DeadRecord> find_standing(const config::Settings& settings, const DeadOptions& options,
                                       spool::Disk& disk) {
   std::vector<DeadRecord> records = read_dead_records(disk);
+  if (options.filter.is_of_refused_lines()) {
+    std::erase_if(records, [](const DeadRecord& record) { return record.is_event(); });
+  }
   ask_standings(settings, records);
-  std::erase_if(records, [&](const DeadRecord& record) {
-    return !record.is_event() || !options.filter.takes(record);
-  });
+  std::erase_if(records, [&](const DeadRecord& record) { return !options.filter.takes(record); });
   return records;
 }
 
@@ -204,40 +187,22 @@ RetryTold told_by_printing(bool json) {
 
 // What may go: without a word about them, nothing that is still to be delivered.
 bool may_be_purged(const DeadRecord& record, const DeadFilter& filter) {
-  if (record.standing == RecordStanding::delivered) return true;
+  if (record.standing == RecordStanding::delivered || !record.is_event()) return true;
   return record.text.state == spool::AsideState::dead || filter.state == record.state();
 }
 
-// No daemon runs on the spool as long as this one holds the lock.
-std::size_t purge_by_ourselves(SpoolDirectory& directory, std::uint64_t bytes_max,
-                               const std::vector<spool::Position>& chosen) {
-  spool::AsideLog log({.bytes_max = bytes_max}, directory.disk());
-  log.purge(chosen);
-  while (log.tend()) {
-  }
-  std::size_t left = 0;
-  for (const spool::Position& each : chosen) left += log.read(each) ? 1 : 0;
-  return left;
-}
-
-// How many are left when the daemon is done, or does not answer.
-std::size_t purge_by_the_daemon(const std::string& directory,
-                                const std::vector<spool::Position>& chosen) {
-  spool::PosixDisk disk(directory);
-  std::string name;
-  if (const auto error = spool::write_purge_request(disk, chosen, name)) {
-    throw std::system_error(error, "asking the daemon to purge");
-  }
-  give_to_owner_of(directory, directory + "/" + name);
-  const auto deadline = std::chrono::steady_clock::now() + kPurgePatience;
-  while (std::filesystem::exists(directory + "/" + name)) {
-    if (std::chrono::steady_clock::now() > deadline) {
-      (void)disk.remove(name);
-      return chosen.size();
-    }
-    std::this_thread::sleep_for(kPurgePoll);
-  }
-  return 0;
+// Those that may go. `kept` rises by the others.
+std::vector<DeadRecord> find_to_purge(const config::Settings& settings, const DeadOptions& options,
+                                      std::size_t& kept) {
+  spool::PosixDisk disk(options.directory);
+  std::vector<DeadRecord> records = find_standing(settings, options, disk);
+  const std::size_t found = records.size();
+  std::erase_if(records, [&](const DeadRecord& record) {
+    // A void one is what its segment's lane remembers the refusal by.
+    return record.standing == RecordStanding::is_void || !may_be_purged(record, options.filter);
+  });
+  kept += found - records.size();
+  return records;
 }
 
 }  // namespace
@@ -291,7 +256,7 @@ int retry_dead(const config::Settings& settings, const DeadOptions& options) {
   try {
     std::vector<DeadRecord> records = find_standing(settings, options, disk);
     std::erase_if(records, [](const DeadRecord& record) {
-      return record.standing == RecordStanding::delivered;
+      return record.standing == RecordStanding::delivered || !record.is_event();
     });
     const RetryResult result =
         retry_records(settings, disk, records, told_by_printing(options.json));
@@ -308,29 +273,18 @@ int retry_dead(const config::Settings& settings, const DeadOptions& options) {
 
 int purge_dead(const config::Settings& settings, const DeadOptions& options) {
   check_is_chosen(options, "purge");
-  std::vector<spool::Position> chosen;
   std::size_t kept = 0;
+  std::vector<DeadRecord> chosen;
   try {
-    spool::PosixDisk disk(options.directory);
-    for (const DeadRecord& record : find_standing(settings, options, disk)) {
-      // A void one is what its segment's lane remembers the refusal by.
-      const bool may =
-          record.standing != RecordStanding::is_void && may_be_purged(record, options.filter);
-      if (may) chosen.push_back(record.text.position);
-      kept += may ? 0 : 1;
-    }
+    chosen = find_to_purge(settings, options, kept);
   } catch (const PostgresError& error) {
     return complain(error.what(), kExitUnavailable);
   }
-  std::size_t left = 0;
-  if (!chosen.empty()) {
-    if (is_locked(SpoolDirectory::lock_path(options.directory))) {
-      left = purge_by_the_daemon(options.directory, chosen);
-    } else {
-      SpoolDirectory directory(options.directory);
-      left = purge_by_ourselves(directory, settings.spool.aside_bytes_max, chosen);
-    }
-  }
+  const auto events = std::stable_partition(
+      chosen.begin(), chosen.end(), [](const DeadRecord& record) { return !record.is_event(); });
+  const std::size_t left =
+      purge_refused_lines(options.directory, {chosen.begin(), events}) +
+      purge_events(options.directory, settings.spool.aside_bytes_max, {events, chosen.end()});
   print(fmt::format("{} records purged", chosen.size() - left));
   print(kept == 0 ? "\n" : fmt::format(", {} kept: they are void, waiting or held\n", kept));
   flush();

@@ -32,10 +32,11 @@ struct DeadOptions {
 // Both want to be told which records: by name, by a filter, or all. They change only those that
 // count as the database says; exit code 65 if some of what was asked for was not done.
 
-// Tries to deliver them, each once and for all.
+// Tries to deliver them, each once and for all. Lines that were refused are no events, and passed
+// over.
 [[nodiscard]] int retry_dead(const config::Settings& settings, const DeadOptions& options);
-// Takes them out of the files. What is waiting or held goes only if --state says so. A daemon that
-// runs does it itself, when it is asked: see spool/purge_request.hpp.
+// Takes them out of the files, as daemon/dead_purge.hpp does. What is waiting or held goes only if
+// --state says so. Nothing is changed if the database cannot be asked about those of events.
 [[nodiscard]] int purge_dead(const config::Settings& settings, const DeadOptions& options);
 
 }  // namespace sluice::daemon

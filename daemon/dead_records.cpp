@@ -93,6 +93,10 @@ bool DeadFilter::is_empty() const {
          code.empty() && !since_us && !until_us;
 }
 
+bool DeadFilter::is_of_refused_lines() const {
+  return !code.empty() || state == spool::aside_state_name(spool::AsideState::rejected);
+}
+
 bool DeadFilter::takes(const DeadRecord& record) const {
   const auto is_it = [&](const std::string& name) {
     const std::size_t colon = name.find(':');
@@ -141,12 +145,12 @@ std::optional<spool::AsideText> read_whole(spool::Disk& disk, const DeadRecord& 
 }
 
 void ask_standings(const config::Settings& settings, std::vector<DeadRecord>& records) {
-  if (records.empty()) return;
-  BlockingPostgres postgres(settings.postgres.dsn);
   std::set<std::string> segments;
   for (const DeadRecord& record : records) {
     if (record.is_event()) segments.insert(record.text.position.segment.text());
   }
+  if (segments.empty()) return;
+  BlockingPostgres postgres(settings.postgres.dsn);
   const std::string schema = config::quoted_identifier(settings.postgres.schema);
   Watermarks watermarks;
   Redelivered redelivered;

@@ -48,6 +48,8 @@ struct DeadFilter {
   std::optional<std::int64_t> until_us;
 
   [[nodiscard]] bool is_empty() const;
+  // It takes no event.
+  [[nodiscard]] bool is_of_refused_lines() const;
   [[nodiscard]] bool takes(const DeadRecord& record) const;
 };
 
@@ -60,7 +62,7 @@ struct DeadFilter {
 [[nodiscard]] std::optional<spool::AsideText> read_whole(spool::Disk& disk,
                                                          const DeadRecord& record);
 
-// Asks the database how each record of an event stands. Throws PostgresError.
+// Asks the database how each record of an event stands, if there is any. Throws PostgresError.
 void ask_standings(const config::Settings& settings, std::vector<DeadRecord>& records);
 
 }  // namespace sluice::daemon

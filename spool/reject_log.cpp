@@ -11,6 +11,7 @@
 #include "spool/aside.hpp"
 #include "spool/aside_line.hpp"
 #include "spool/aside_scan.hpp"
+#include "spool/reject_purge.hpp"
 
 namespace sluice::spool {
 namespace {
@@ -46,8 +47,11 @@ void RejectLog::keep(const RejectedLine& rejected) {
 }
 
 void RejectLog::write(std::int64_t now_ms) {
+  let_go_if_asked(now_ms);
   const bool has_pending = has_pending_.load(std::memory_order_relaxed);
-  if (!has_pending && !full_.load(std::memory_order_relaxed)) return;
+  // Files that were let go of get smaller without us.
+  const bool may_shrink = full_.load(std::memory_order_relaxed) || (!file_ && bytes() > 0);
+  if (!has_pending && !may_shrink) return;
   look(now_ms);
   if (!has_pending) return;
   std::vector<Pending> lines;
@@ -58,6 +62,14 @@ void RejectLog::write(std::int64_t now_ms) {
     has_pending_.store(false, std::memory_order_relaxed);
   }
   write_lines(lines);
+}
+
+void RejectLog::let_go_if_asked(std::int64_t now_ms) {
+  if (now_ms - asked_ms_ < kLookMs) return;
+  asked_ms_ = now_ms;
+  if (!take_request_to_let_go_of_rejects(disk_)) return;
+  file_.reset();
+  looked_ms_.reset();
 }
 
 // What is there, and whether the file that is written still is.

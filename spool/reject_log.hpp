@@ -55,7 +55,8 @@ class RejectLog final {
   RejectLog& operator=(const RejectLog&) = delete;
 
   void keep(const RejectedLine& rejected);
-  // Writes what has gathered. Cheap when there is nothing.
+  // Writes what has gathered, and lets go of its file when it is asked to (reject_purge.hpp). Cheap
+  // when there is nothing.
   void write(std::int64_t now_ms);
 
   [[nodiscard]] std::uint64_t kept() const { return kept_.load(std::memory_order_relaxed); }
@@ -68,6 +69,7 @@ class RejectLog final {
     std::string line;
   };
 
+  void let_go_if_asked(std::int64_t now_ms);
   void look(std::int64_t now_ms);
   void set_full(bool full);
   [[nodiscard]] bool open_file();
@@ -90,6 +92,7 @@ class RejectLog final {
 
   // Of the thread that calls write().
   std::optional<std::int64_t> looked_ms_;
+  std::int64_t asked_ms_ = 0;  // when it was last looked whether somebody asks
   std::uint64_t next_index_ = 0;
   std::uint32_t next_file_ = 1;
   std::unique_ptr<DiskFile> file_;  // next_file_ - 1

@@ -7,9 +7,10 @@ import os
 import subprocess
 import unittest
 
+from support import producer
 from support.sluice_daemon import clean_environment, run_sluice, sluice_binary
 from support.sluice_test import SluiceTest
-from support.waiting import SLOWNESS
+from support.waiting import SLOWNESS, wait_until
 
 SECRET = "\x1b[31mopen sesame\x07"
 
@@ -210,6 +211,74 @@ class Purge(DeadCommands):
         daemon = self.set_up_records()
         self.assertEqual(daemon.stop(), 0)
         self.purge_half(daemon)
+
+
+class RefusedLines(DeadCommands):
+    """Lines of a producer without acks that were refused: no events, in files of their own."""
+
+    def refuse_lines(self, daemon, *lines):
+        kept = 'sluice_rejects_total{kept="yes"}'
+        before = daemon.metrics()[kept]
+        producer.send(daemon.socket_path, *lines)
+        wait_until(lambda: daemon.metrics()[kept] == before + len(lines), 20, "the lines to be kept")
+
+    def test_they_are_listed_shown_and_chosen_like_records(self):
+        daemon = self.start_daemon()
+        self.ship(daemon, *(self.event(n) for n in range(5)))
+        self.refuse_lines(daemon, b'{"open sesame":', b"[1]", b"[2]")
+        self.assertIn("4 records: 1 dead, 3 rejected", self.dead(daemon, "list").stdout)
+        for filters, count in ((["--state", "rejected"], 3), (["--code", "not_object"], 2),
+                               (["--code", "syntax"], 1), (["--code", "23514"], 0),
+                               (["--state", "dead"], 1), (["--table", "events"], 1),
+                               (["--state", "rejected", "--since", "1h"], 3),
+                               (["--state", "rejected", "--until", "1h"], 0)):
+            with self.subTest(filters):
+                self.assertEqual(len(self.listed(daemon, *filters)), count)
+        [record] = self.listed(daemon, "--code", "syntax")
+        self.assertEqual((record["state"], record["code"], record["message"]),
+                         ("rejected", "syntax", "line 1 of connection 2, 15 bytes"))
+        self.assertNotIn("sesame", json.dumps(record))
+        self.assertIn("open sesame", self.dead(daemon, "show", record["record"]).stdout)
+        [whole] = map(json.loads, self.dead(daemon, "show", "--json", "--code", "syntax").stdout.splitlines())
+        self.assertEqual(whole["line"], '{"open sesame":')
+        away = {"SLUICE_POSTGRES_DSN": "host=/nowhere"}
+        self.assertIn("0 of 0", self.dead(daemon, "retry", "--code", "syntax", env=away).stdout)
+
+    def test_purged_beside_a_daemon_that_goes_on_writing_them(self):
+        daemon = self.start_daemon()
+        self.ship(daemon, *(self.event(n) for n in range(5)))
+        self.refuse_lines(daemon, *(b"[%d]" % n for n in range(60)), b'"x"')
+        chosen = [record["record"] for record in self.listed(daemon, "--code", "not_object")[:60:2]]
+        bytes_before = daemon.metrics()["sluice_rejects_bytes"]
+        away = {"SLUICE_POSTGRES_DSN": "host=/nowhere"}
+        self.assertIn("30 records purged\n", self.dead(daemon, "purge", *chosen, "--state", "rejected",
+                                                      env=away).stdout)
+        wait_until(lambda: daemon.metrics()["sluice_rejects_bytes"] < bytes_before * 0.7, 20,
+                   "the bytes to be told")
+        self.refuse_lines(daemon, *(b"[%d]" % n for n in range(60, 70)))
+        lines = [json.loads(line)["line"] for line in
+                 self.dead(daemon, "show", "--json", "--state", "rejected").stdout.splitlines()]
+        self.assertEqual(lines, [f"[{n}]" for n in range(1, 60, 2)] + ['"x"'] +
+                         [f"[{n}]" for n in range(60, 70)])
+        self.assertIn("42 records purged", self.dead(daemon, "purge", "--all").stdout)
+        self.assertEqual(self.listed(daemon), [])
+        self.refuse_lines(daemon, b"[1]")
+        self.assertEqual(len(self.listed(daemon)), 1)
+
+    def test_purged_without_a_daemon(self):
+        daemon = self.start_daemon()
+        self.ship(daemon, *(self.event(n) for n in range(5)))
+        self.refuse_lines(daemon, b"[1]", b"{", b"[2]")
+        self.assertEqual(daemon.stop(), 0)
+        self.assertIn("2 records purged\n", self.dead(daemon, "purge", "--code", "not_object").stdout)
+        self.assertEqual([record["state"] for record in self.listed(daemon)], ["rejected", "dead"])
+
+    def test_without_postgres_nothing_is_purged_of_what_it_has_a_say_in(self):
+        daemon = self.start_daemon()
+        self.ship(daemon, *(self.event(n) for n in range(5)))
+        self.refuse_lines(daemon, b"[1]")
+        self.dead(daemon, "purge", "--all", env={"SLUICE_POSTGRES_DSN": "host=/nowhere"}, code=69)
+        self.assertEqual(len(self.listed(daemon)), 2)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "spool/aside_line.hpp"
+#include "spool/reject_purge.hpp"
 #include "tests/support/fake_disk.hpp"
 
 using namespace sluice::spool;
@@ -170,4 +171,58 @@ TEST_CASE("reject log: a cap of nothing keeps nothing") {
   log.write(0);
   CHECK(log.unkept() == 1);
   CHECK(disk.calls() == 0);
+}
+
+TEST_CASE("reject log: asked to let go of its file, it never writes to it again") {
+  FakeDisk disk;
+  RejectLog log({}, disk, kRun);
+  log.keep(rejected("a"));
+  log.write(0);
+  REQUIRE_FALSE(ask_to_let_go_of_rejects(disk));
+  REQUIRE_FALSE(ask_to_let_go_of_rejects(disk));
+  log.write(1'000);  // although there is nothing to write
+  CHECK(disk.names() == std::vector<std::string>{reject_file_name(1)});
+  log.keep(rejected("b"));
+  log.write(1'001);
+  CHECK(records_in(disk, 1).size() == 1);
+  CHECK(records_in(disk, 2).at(0).line == "b");
+}
+
+TEST_CASE("reject log: lines that are purged are gone, and their bytes with them") {
+  FakeDisk disk;
+  RejectLog log({}, disk, kRun);
+  for (const char* line : {"a", "b", "c"}) log.keep(rejected(line));
+  log.write(0);
+  const std::uint64_t bytes = log.bytes();
+  REQUIRE_FALSE(ask_to_let_go_of_rejects(disk));
+  log.write(1'000);
+  std::size_t purged = 0;
+  REQUIRE_FALSE(purge_reject_file(disk, 1, {{kRun, 0}, {kRun, 2}, {kRun, 7}}, purged));
+  CHECK(purged == 2);
+  REQUIRE(records_in(disk, 1).size() == 1);
+  CHECK(records_in(disk, 1).at(0).line == "b");
+  log.write(2'000);
+  CHECK(log.bytes() == bytes / 3);
+  REQUIRE_FALSE(purge_reject_file(disk, 1, {{kRun, 1}}, purged));
+  CHECK(purged == 3);
+  CHECK(disk.names().empty());
+  log.write(3'000);
+  CHECK(log.bytes() == 0);
+}
+
+TEST_CASE("reject log: a purge that fails leaves the file as it was") {
+  for (const auto failing : {FakeDisk::Call::write, FakeDisk::Call::sync, FakeDisk::Call::rename}) {
+    FakeDisk disk;
+    RejectLog log({}, disk, kRun);
+    for (const char* line : {"a", "b"}) log.keep(rejected(line));
+    log.write(0);
+    disk.fault = [&](FakeDisk::Call call, const std::string&) {
+      return call == failing ? std::make_error_code(std::errc::io_error) : std::error_code();
+    };
+    std::size_t purged = 0;
+    CHECK(purge_reject_file(disk, 1, {{kRun, 0}}, purged));
+    CHECK(purged == 0);
+    CHECK(records_in(disk, 1).size() == 2);
+    CHECK(disk.names().size() == 1);
+  }
 }
