@@ -5,7 +5,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -43,23 +42,13 @@ void flush() {
   }
 }
 
-std::string time_text(std::int64_t us) {
-  std::array<char, spool::kRfc3339Bytes> text{};
-  spool::write_rfc3339(text.data(), us);
-  return {text.data(), text.size()};
-}
-
 std::string seconds_text(std::int64_t us) {
-  return time_text(us).substr(0, 19) + "Z";
+  return utc_text(us).substr(0, 19) + "Z";
 }
 
 std::string short_name(const DeadRecord& record) {
   return record.text.position.segment.text().substr(0, kShortSegment) + ":" +
          std::to_string(record.text.position.index);
-}
-
-std::string uid_text(std::uint32_t uid) {
-  return uid == spool::kNoUid ? "null" : std::to_string(uid);
 }
 
 // The records that are meant, with their standings if the database can be asked.
@@ -101,40 +90,14 @@ void print_table(const std::vector<DeadRecord>& records) {
   print_total(records);
 }
 
-std::string json_texts(const DeadRecord& record) {
-  std::string members;
-  const auto add = [&](std::string_view name, std::string_view value) {
-    members += fmt::format(",\"{}\":\"{}\"", name, json_inside(value));
-  };
-  const spool::AsideText& text = record.text;
-  add("route", text.route);
-  add("type", text.type);
-  add("table", text.table);
-  add(record.is_event() ? "sqlstate" : "code", text.sqlstate);
-  add("message", text.message);
-  add("column", text.column);
-  return members;
-}
-
-void print_json(const DeadRecord& record) {
-  const spool::AsideText& text = record.text;
-  const std::string received =
-      text.received_us == 0 ? "null" : "\"" + time_text(text.received_us) + "\"";
-  print(fmt::format(
-      "{{\"record\":\"{}\",\"state\":\"{}\",\"time\":\"{}\",\"received\":{},"
-      "\"id\":{},\"uid\":{}{}}}\n",
-      record.name(), record.state(), time_text(text.time_us), received,
-      text.id ? "\"" + text.id->text() + "\"" : "null", uid_text(text.uid), json_texts(record)));
-}
-
 void print_whole(const DeadRecord& record, const spool::AsideText& text) {
   const auto row = [](std::string_view name, std::string_view value) {
     if (!value.empty()) print(fmt::format("{:10}{}\n", name, value));
   };
   row("record", record.name());
   row("state", record.state());
-  row("set aside", time_text(text.time_us));
-  if (text.received_us != 0) row("received", time_text(text.received_us));
+  row("set aside", utc_text(text.time_us));
+  if (text.received_us != 0) row("received", utc_text(text.received_us));
   if (text.id) row("id", text.id->text());
   if (text.uid != spool::kNoUid) row("uid", std::to_string(text.uid));
   row("route", printable(text.route));
@@ -221,7 +184,7 @@ int list_dead(const config::Settings& settings, const DeadOptions& options) {
   spool::PosixDisk disk(options.directory);
   const std::vector<DeadRecord> records = find(settings, options, disk);
   if (options.json) {
-    for (const DeadRecord& record : records) print_json(record);
+    for (const DeadRecord& record : records) print(record.json() + "\n");
   } else {
     print_table(records);
   }

@@ -13,6 +13,7 @@
 
 #include "config/model.hpp"
 #include "daemon/blocking_postgres.hpp"
+#include "daemon/dead_mentions.hpp"
 #include "daemon/exit_code.hpp"
 #include "daemon/json_outline.hpp"
 #include "daemon/printable.hpp"
@@ -24,6 +25,7 @@ namespace {
 
 // A session's events may have to be looked for without an index.
 constexpr std::chrono::minutes kAskTimeout{5};
+constexpr std::size_t kLineShownMax = 512u << 20;
 
 using config::quoted_literal;
 
@@ -53,22 +55,21 @@ std::vector<Question> questions(BlockingPostgres& postgres,
   return found;
 }
 
-// The id as uuid columns have it, if it can be one.
-std::optional<std::string> uuid_text(const std::string& id) {
-  auto uuid = spool::Uuid::parse(id);
-  if (!uuid) uuid = spool::Uuid::parse_ulid(id);
-  return uuid ? std::optional(uuid->text()) : std::nullopt;
+std::optional<spool::Uuid> uuid_of(const std::string& id) {
+  const auto uuid = spool::Uuid::parse(id);
+  return uuid ? uuid : spool::Uuid::parse_ulid(id);
 }
 
 // Empty: the id cannot be one that these functions know.
 std::string expression(const std::vector<Question>& questions, const std::string& id) {
-  const auto uuid = uuid_text(id);
+  const auto uuid = uuid_of(id);
   std::string sum;
   for (const Question& question : questions) {
     if (question.takes_uuid && !uuid) continue;
     if (!sum.empty()) sum += " || ";
     sum += fmt::format("coalesce({}({}::{}), '{{}}')", question.function,
-                       quoted_literal(uuid.value_or(id)), question.takes_uuid ? "uuid" : "text");
+                       quoted_literal(uuid ? uuid->text() : id),
+                       question.takes_uuid ? "uuid" : "text");
   }
   return sum;
 }
@@ -101,23 +102,69 @@ int complain(const std::string& what, ExitCode code) {
   return code;
 }
 
-int show(const config::Settings& settings, const ShowOptions& options) {
-  BlockingPostgres postgres(settings.postgres.dsn);
-  const std::vector<Question> asked = questions(postgres, options.schema);
+// The records that are told of beside the tables: not those whose row is in its table.
+std::vector<DeadMention> set_aside(const config::Settings& settings, const std::string& id) {
+  try {
+    std::vector<DeadMention> mentions = find_mentions(settings.spool.dir, id, uuid_of(id));
+    try {
+      ask_standings(settings, mentions);
+    } catch (const PostgresError&) {
+      // Who may read the tables need not be allowed to read ours: then they stand as in the files.
+    }
+    std::erase_if(mentions, [](const DeadMention& mention) {
+      return mention.record.standing == RecordStanding::delivered;
+    });
+    return mentions;
+  } catch (const std::system_error& error) {
+    fmt::print(stderr, "sluice: what was set aside is not shown: {}\n", error.what());
+    return {};
+  }
+}
+
+// A member of an object, its last one.
+std::string set_aside_member(const std::vector<DeadMention>& mentions) {
+  std::string list;
+  for (const DeadMention& mention : mentions) {
+    std::string object = mention.record.json();
+    object.pop_back();
+    list += fmt::format("{}{},\"line\":\"{}\"}}", list.empty() ? "" : ",", object,
+                        json_inside(mention.line, kLineShownMax));
+  }
+  return "\"set_aside\":[" + list + "]}";
+}
+
+// What the tables know, if anything, and what was set aside.
+std::string told(const std::string& about, const ShowOptions& options,
+                 const std::vector<DeadMention>& mentions) {
+  if (mentions.empty()) return about;
+  const auto id = uuid_of(options.id);
+  const std::string known = about == "{}"
+                                ? "{\"id\":\"" + json_inside(id ? id->text() : options.id) + '"'
+                                : about.substr(0, about.size() - 1);
+  return known + ", " + set_aside_member(mentions);
+}
+
+int complain_of_nothing(const std::vector<Question>& asked, const std::string& id) {
   if (asked.empty()) {
     return complain(
         "no function everything_about is on the search_path: `sluice schema apply` makes it with "
         "the tables, and --schema says where else to look",
         kExitConfig);
   }
-  const std::string about = known(postgres, expression(asked, options.id));
-  if (about == "{}") {
-    const bool can_be_one = !expression(asked, options.id).empty();
-    return complain(
-        fmt::format("nothing is known about {}{}", printable(options.id),
-                    can_be_one ? "" : ": it is no UUID or ULID, and these tables know no others"),
-        kExitUnknown);
-  }
+  const bool can_be_one = !expression(asked, id).empty();
+  return complain(
+      fmt::format("nothing is known about {}{}", printable(id),
+                  can_be_one ? "" : ": it is no UUID or ULID, and these tables know no others"),
+      kExitUnknown);
+}
+
+int show(const config::Settings& settings, const ShowOptions& options) {
+  BlockingPostgres postgres(settings.postgres.dsn);
+  const std::vector<Question> asked = questions(postgres, options.schema);
+  const std::vector<DeadMention> mentions = set_aside(settings, options.id);
+  const std::string known_about = known(postgres, expression(asked, options.id));
+  if (known_about == "{}" && mentions.empty()) return complain_of_nothing(asked, options.id);
+  const std::string about = told(known_about, options, mentions);
   print(options.json ? about + "\n" : json_outline(about));
   return kExitOk;
 }

@@ -1,4 +1,5 @@
-// The command `show`: everything that the database knows about an id.
+// The command `show`: everything that the database and the spool's set-aside records know about an
+// id.
 #pragma once
 
 #include <optional>
@@ -16,9 +17,10 @@ struct ShowOptions {
 
 // Asks each function `everything_about` and `everything_about_…` of the catalog that takes one uuid
 // or text and gives a jsonb object, in a transaction that only reads, and prints what they know to
-// stdout as one.
+// stdout as one, with what was set aside or refused of it as its member `set_aside`.
 //
-// Returns the exit code: kExitUnknown if they know nothing, kExitConfig if there is none.
+// Returns the exit code: kExitUnknown if nobody knows anything, kExitConfig if there is no such
+// function either.
 [[nodiscard]] int run_show(const config::Settings& settings, const ShowOptions& options);
 
 }  // namespace sluice::daemon

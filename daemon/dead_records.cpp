@@ -1,6 +1,7 @@
 #include "daemon/dead_records.hpp"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <set>
 #include <system_error>
@@ -10,9 +11,11 @@
 #include "config/model.hpp"
 #include "config/units.hpp"
 #include "daemon/blocking_postgres.hpp"
+#include "daemon/printable.hpp"
 #include "spool/aside_line.hpp"
 #include "spool/aside_scan.hpp"
 #include "spool/reject_log.hpp"
+#include "spool/timestamp.hpp"
 
 namespace sluice::daemon {
 namespace {
@@ -86,6 +89,32 @@ std::string_view DeadRecord::state() const {
 
 std::string DeadRecord::name() const {
   return text.position.segment.text() + ":" + std::to_string(text.position.index);
+}
+
+std::string utc_text(std::int64_t us) {
+  std::array<char, spool::kRfc3339Bytes> text{};
+  spool::write_rfc3339(text.data(), us);
+  return {text.data(), text.size()};
+}
+
+std::string DeadRecord::json() const {
+  const auto quoted = [](std::string_view value) { return '"' + json_inside(value) + '"'; };
+  std::string members = "\"record\":" + quoted(name());
+  const auto add = [&](std::string_view key, const std::string& value) {
+    members += ",\"" + std::string(key) + "\":" + value;
+  };
+  add("state", quoted(state()));
+  add("time", quoted(utc_text(text.time_us)));
+  add("received", text.received_us == 0 ? "null" : quoted(utc_text(text.received_us)));
+  add("id", text.id ? quoted(text.id->text()) : "null");
+  add("uid", text.uid == spool::kNoUid ? "null" : std::to_string(text.uid));
+  add("route", quoted(text.route));
+  add("type", quoted(text.type));
+  add("table", quoted(text.table));
+  add(is_event() ? "sqlstate" : "code", quoted(text.sqlstate));
+  add("message", quoted(text.message));
+  add("column", quoted(text.column));
+  return '{' + members + '}';
 }
 
 bool DeadFilter::is_empty() const {

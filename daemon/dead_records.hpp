@@ -34,7 +34,12 @@ struct DeadRecord {
   [[nodiscard]] bool is_event() const { return text.state != spool::AsideState::rejected; }
   // "<segment>:<index>".
   [[nodiscard]] std::string name() const;
+  // An object, and nothing of a payload in it. Texts are made fit for a terminal.
+  [[nodiscard]] std::string json() const;
 };
+
+// "2026-01-31T12:00:00.000000Z"
+[[nodiscard]] std::string utc_text(std::int64_t us);
 
 // Which records are meant. What is empty does not matter.
 struct DeadFilter {

@@ -164,9 +164,8 @@ void add_schema_commands(CLI::App& app, CommandLine& line) {
 }
 
 void add_show_command(CLI::App& app, CommandLine& line) {
-  CLI::App* const show =
-      add_command(app, "show", "everything that the database knows about an id", line,
-                  [&line] { return run_show(load_settings(line), line.show); });
+  CLI::App* const show = add_command(app, "show", "everything that is known about an id", line,
+                                     [&line] { return run_show(load_settings(line), line.show); });
   add_config_option(show, line);
   show->add_option("ID", line.show.id,
                    "a UUID or ULID; of things in the model unified also ns/id or a URL")

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """`sluice dead list|show|retry|purge` beside a running daemon and without one: records by state, what is void, nothing
-of a payload but where it is asked for."""
+of a payload but where it is asked for; and what `sluice show` tells of them."""
 
 import json
 import os
@@ -38,6 +38,12 @@ class DeadCommands(SluiceTest):
     def listed(self, daemon, *arguments):
         done = self.dead(daemon, "list", "--json", *arguments)
         return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def refuse_lines(self, daemon, *lines):
+        kept = 'sluice_rejects_total{kept="yes"}'
+        before = daemon.metrics()[kept]
+        producer.send(daemon.socket_path, *lines)
+        wait_until(lambda: daemon.metrics()[kept] == before + len(lines), 20, "the lines to be kept")
 
     def numbers(self):
         return [n for (n,) in self.query("SELECT (data->>'n')::int FROM events ORDER BY 1")]
@@ -216,12 +222,6 @@ class Purge(DeadCommands):
 class RefusedLines(DeadCommands):
     """Lines of a producer without acks that were refused: no events, in files of their own."""
 
-    def refuse_lines(self, daemon, *lines):
-        kept = 'sluice_rejects_total{kept="yes"}'
-        before = daemon.metrics()[kept]
-        producer.send(daemon.socket_path, *lines)
-        wait_until(lambda: daemon.metrics()[kept] == before + len(lines), 20, "the lines to be kept")
-
     def test_they_are_listed_shown_and_chosen_like_records(self):
         daemon = self.start_daemon()
         self.ship(daemon, *(self.event(n) for n in range(5)))
@@ -279,6 +279,63 @@ class RefusedLines(DeadCommands):
         self.refuse_lines(daemon, b"[1]")
         self.dead(daemon, "purge", "--all", env={"SLUICE_POSTGRES_DSN": "host=/nowhere"}, code=69)
         self.assertEqual(len(self.listed(daemon)), 2)
+
+
+class ShowID(DeadCommands):
+    """`sluice show ID` beside what the tables know."""
+
+    def show(self, daemon, some_id, *arguments, code=0, **more):
+        done = run_sluice("show", some_id, *arguments, "--config", daemon.config_path, **more)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done.stdout
+
+    def aside(self, daemon, some_id):
+        return json.loads(self.show(daemon, some_id, "--json")).get("set_aside")
+
+    def identity(self, n):
+        return f"0189abcd-0000-7000-8000-{n:012}"
+
+    def test_what_was_set_aside_of_an_id_is_told_with_its_reason_until_it_is_delivered(self):
+        daemon = self.start_daemon()
+        self.ship(daemon, *(self.event(n, secret=SECRET, id=self.identity(n)) for n in range(5)))
+        [record] = self.aside(daemon, self.identity(3).upper())
+        self.assertEqual((record["state"], record["sqlstate"], record["table"], record["id"]),
+                         ("dead", "23514", "events", self.identity(3)))
+        self.assertIn("refused", record["message"])
+        self.assertEqual(json.loads(record["line"])["data"], {"n": 3})
+        told = self.show(daemon, self.identity(3))
+        self.assertIn("\nset_aside\n", told)
+        self.assertIn("23514", told)
+        self.assertIn("open sesame", told)
+        self.assertNotIn("\x1b", told)
+        self.assertIsNone(self.aside(daemon, self.identity(4)))
+        self.show(daemon, self.identity(9), code=1)
+
+        self.refuse(None)
+        self.dead(daemon, "retry", "--all")
+        about = json.loads(self.show(daemon, self.identity(3), "--json"))
+        self.assertEqual((about["event"]["data"], "set_aside" in about), ({"n": 3}, False))
+
+    def test_refused_lines_and_what_refers_to_an_id_are_told_beside_the_row(self):
+        daemon = self.start_daemon()
+        self.ship(daemon, self.event(1, id=self.identity(1)),
+                  self.event(3, id=self.identity(3), parent_id=self.identity(1)))
+        self.refuse_lines(daemon, b'{"id":"%s",' % self.identity(1).encode(), b'{"id":"else",')
+        about = json.loads(self.show(daemon, self.identity(1), "--json"))
+        self.assertEqual(about["event"]["data"], {"n": 1})
+        self.assertEqual([(each["state"], each.get("code"), each.get("sqlstate"))
+                          for each in about["set_aside"]],
+                         [("rejected", "syntax", None), ("dead", None, "23514")])
+        self.assertEqual([each["state"] for each in self.aside(daemon, "else")], ["rejected"])
+
+    def test_a_role_that_may_not_read_the_watermarks_is_told_what_the_files_say(self):
+        daemon = self.start_daemon()
+        self.ship(daemon, self.event(3, id=self.identity(3)))
+        self.query("CREATE ROLE reader LOGIN")
+        self.query("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+        told = self.show(daemon, self.identity(3),
+                         env={"SLUICE_POSTGRES_DSN": self.dsn() + " user=reader"})
+        self.assertIn("23514", told)
 
 
 if __name__ == "__main__":
