@@ -14,10 +14,39 @@ DedupeHash key_of(const spool::RecordHeader& header) {
   return {header.dedupe_hash[0], header.dedupe_hash[1]};
 }
 
+// How far ahead of the record at hand a chunk is fetched: what memory gives while a few records are
+// looked at.
+constexpr std::size_t kFetchedAheadBytes = 2048;
+constexpr std::size_t kCacheLineBytes = 64;
+
+// The chunk comes from another core's cache, and only a record tells where the next one begins, so
+// that each would be waited for: its lines are asked for before. All of them will be read, for the
+// checksum at the latest.
+class FetchAhead {
+ public:
+  explicit FetchAhead(std::span<const std::byte> bytes) : bytes_(bytes) {}
+
+  // The record there is at hand now.
+  void look_at(std::size_t at) {
+    const std::size_t end = std::min(at + kFetchedAheadBytes, bytes_.size());
+    for (; fetched_ < end; fetched_ += kCacheLineBytes) {
+      constexpr int kForReading = 0;
+      constexpr int kIntoSecondLevel = 2;
+      __builtin_prefetch(bytes_.data() + fetched_, kForReading, kIntoSecondLevel);
+    }
+  }
+
+ private:
+  const std::span<const std::byte> bytes_;
+  std::size_t fetched_ = 0;
+};
+
 template <typename Visit>
 void for_each_key(const spool::Chunk& chunk, Visit&& visit) {
   const auto bytes = chunk.bytes();
+  FetchAhead ahead(bytes);
   for (std::size_t at = 0; at < bytes.size();) {
+    ahead.look_at(at);
     const spool::RecordHeader& header = spool::EventView(bytes.data() + at).header();
     if (has_key(header)) visit(key_of(header));
     at += header.record_bytes;

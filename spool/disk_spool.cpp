@@ -138,7 +138,7 @@ struct DiskSpool::Parts {
   [[nodiscard]] SegmentWriter::Result write_group(LaneIndex lane, const std::vector<Chunk>& chunks,
                                                   std::span<const ProducerMark> marks,
                                                   const SpoolTime& now);
-  void write_keys(LaneIndex lane, const std::vector<Chunk>& chunks, const SpoolTime& now);
+  void write_keys(LaneIndex lane, const SpoolTime& now);
   void publish(LaneIndex lane, std::vector<Chunk>& chunks, const SpoolTime& now);
   bool append_idle(LaneIndex lane, const SpoolTime& now);
 
@@ -560,9 +560,13 @@ SegmentWriter::Result DiskSpool::Parts::write_group(LaneIndex lane,
                                                     std::span<const ProducerMark> marks,
                                                     const SpoolTime& now) {
   pieces_scratch.clear();
+  keys_scratch.clear();
   std::uint32_t count = 0;
   for (const Chunk& chunk : chunks) {
     pieces_scratch.push_back(chunk.bytes());
+    // Written only when the group is, but collected now: after the write's and the sync's way
+    // through the kernel each record would have to come from memory again.
+    collect_keys(chunk.bytes(), keys_scratch);
     count += chunk.count();
   }
   const bool sync = options.durability == Durability::power;
@@ -576,13 +580,10 @@ SegmentWriter::Result DiskSpool::Parts::write_group(LaneIndex lane,
   return result;
 }
 
-void DiskSpool::Parts::write_keys(LaneIndex lane, const std::vector<Chunk>& chunks,
-                                  const SpoolTime& now) {
+// Of the group that was written last.
+void DiskSpool::Parts::write_keys(LaneIndex lane, const SpoolTime& now) {
   Open& open_here = open[lane];
-  if (open_here.keys_failed) return;
-  keys_scratch.clear();
-  for (const Chunk& chunk : chunks) collect_keys(chunk.bytes(), keys_scratch);
-  if (keys_scratch.empty()) return;
+  if (open_here.keys_failed || keys_scratch.empty()) return;
   File& file = files.at(open_here.file);
   const Uuid& id = open_here.file.id;
   std::error_code error;
@@ -954,7 +955,7 @@ std::optional<Position> DiskSpool::append(LaneIndex lane, std::vector<Chunk>& ch
     if (!parts.ready_to_append(lane, now)) return std::nullopt;
     switch (parts.write_group(lane, chunks, marks, now)) {
       case SegmentWriter::Result::done: {
-        parts.write_keys(lane, chunks, now);
+        parts.write_keys(lane, now);
         parts.publish(lane, chunks, now);
         parts.next_lane = (lane + 1) % parts.lanes.size();
         parts.set_room();
