@@ -112,6 +112,7 @@ class Recovery {
     keep_readable([this](RecoveredSegment& segment) { return find_end(segment); });
     read_marks();
     judge_unread();
+    if (result_.knows_all) write_found_keys();
     report_missing();
     return std::move(result_);
   }
@@ -347,7 +348,7 @@ class Recovery {
     if (segment.file_bytes > whole_end && cut == UINT64_MAX) {
       reporter_.torn_tail(id, segment.file_bytes - whole_end);
     }
-    write_keys(segment, key_groups);
+    found_keys_.emplace(id, std::move(key_groups));
     return {};
   }
 
@@ -381,6 +382,15 @@ class Recovery {
     if (auto* const file = std::get_if<std::unique_ptr<DiskFile>>(&opened)) {
       (void)(*file)->truncate(0);
       (void)(*file)->sync();
+    }
+  }
+
+  // Not where something could not be read that may tell of a nearer end: the keys behind it would
+  // turn away events that are in no segment.
+  void write_found_keys() {
+    for (RecoveredSegment& segment : result_.segments) {
+      const auto found = found_keys_.find(segment.header.id);
+      if (found != found_keys_.end()) write_keys(segment, found->second);
     }
   }
 
@@ -494,6 +504,7 @@ class Recovery {
   std::map<Uuid, Head> heads_;
   std::vector<SegmentRef> ends_;          // of all heads, and of superseding headers
   std::vector<ProducerMark> read_marks_;  // of blocks that were read
+  std::map<Uuid, KeyGroups> found_keys_;  // of segments whose end had to be found
 };
 
 }  // namespace
