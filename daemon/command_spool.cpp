@@ -82,8 +82,11 @@ bool is_whole(const SegmentFile& segment, const SegmentSurvey& survey, std::uint
     const std::string lost =
         bad.events ? fmt::format("{} events are lost, from index {}", *bad.events, bad.first_index)
                    : fmt::format("all events from index {} are lost", bad.first_index);
-    complain(fmt::format("{}: bytes {} to {} are damaged: {}", segment.name, bad.offset,
-                         bad.end_offset, lost));
+    const std::string what = bad.read_error
+                                 ? fmt::format("cannot be read ({})", bad.read_error.message())
+                                 : "are damaged";
+    complain(fmt::format("{}: bytes {} to {} {}: {}", segment.name, bad.offset, bad.end_offset,
+                         what, lost));
   }
   if (segment.bytes < synced && !segment.is_released()) {
     whole = false;

@@ -87,6 +87,8 @@ const std::array<MetricInfo, kMetricCount> kMetrics = {{
      "Segments with a write that a crash had cut short; nothing acked is in it."},
     {Metric::spool_corruptions, "sluice_spool_corruptions_total", counter, "", "",
      "Runs of durable bytes that were found bad and copied to quarantine/."},
+    {Metric::spool_read_errors, "sluice_spool_read_errors_total", counter, "", "",
+     "Places in the spool that the disk could not read when a lane came there."},
     {Metric::spool_files_set_aside, "sluice_spool_files_set_aside_total", counter, "", "",
      "Files in the spool's directory that cannot be delivered."},
     {Metric::spool_segments_missing, "sluice_spool_segments_missing_total", counter, "", "",

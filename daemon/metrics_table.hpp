@@ -44,6 +44,7 @@ enum class Metric {
   spool_times_full,
   spool_torn_tails,
   spool_corruptions,
+  spool_read_errors,
   spool_files_set_aside,
   spool_segments_missing,
   spool_segments_poisoned,
@@ -74,7 +75,7 @@ enum class Metric {
   process_open_fds,
   process_max_fds,
 };
-inline constexpr std::size_t kMetricCount = 62;
+inline constexpr std::size_t kMetricCount = 63;
 
 enum class MetricKind { counter, gauge, histogram };
 

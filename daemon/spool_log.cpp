@@ -20,6 +20,15 @@ void SpoolLog::quarantined(const spool::Uuid& segment, std::uint64_t first_index
        {"bytes", bytes}});
 }
 
+void SpoolLog::read_failed(const spool::Uuid& segment, std::uint64_t offset,
+                           std::error_code error) {
+  next_.read_failed(segment, offset, error);
+  log_.repeated("spool read", LogLevel::error,
+                "the disk cannot read events of the spool; tried again each second for half a "
+                "minute, and those behind them wait",
+                {{"segment", segment.text()}, {"offset", offset}, {"error", error.message()}});
+}
+
 void SpoolLog::file_set_aside(const std::string& name, std::string_view reason) {
   next_.file_set_aside(name, reason);
   log_.repeated("spool file", LogLevel::warning, "a file in the spool's directory is not delivered",

@@ -44,6 +44,7 @@ void add_counter(std::vector<prometheus::MetricFamily>& families, Metric metric,
 struct SpoolMetrics::Numbers {
   Counter torn_tails{0};
   Counter corruptions{0};
+  Counter read_errors{0};
   Counter events_quarantined{0};
   Counter files_set_aside{0};
   Counter segments_missing{0};
@@ -68,6 +69,10 @@ void SpoolMetrics::quarantined(const spool::Uuid&, std::uint64_t,
                                std::optional<std::uint64_t> events, std::uint64_t) {
   add(numbers_->corruptions, 1);
   add(numbers_->events_quarantined, events.value_or(0));
+}
+
+void SpoolMetrics::read_failed(const spool::Uuid&, std::uint64_t, std::error_code) {
+  add(numbers_->read_errors, 1);
 }
 
 void SpoolMetrics::file_set_aside(const std::string&, std::string_view) {
@@ -121,6 +126,7 @@ void SpoolMetrics::collect(std::vector<prometheus::MetricFamily>& families) cons
   add_counter(families, Metric::spool_times_full, numbers.times_full);
   add_counter(families, Metric::spool_torn_tails, numbers.torn_tails);
   add_counter(families, Metric::spool_corruptions, numbers.corruptions);
+  add_counter(families, Metric::spool_read_errors, numbers.read_errors);
   add_counter(families, Metric::spool_files_set_aside, numbers.files_set_aside);
   add_counter(families, Metric::spool_segments_missing, numbers.segments_missing);
   add_counter(families, Metric::spool_segments_poisoned, numbers.segments_poisoned);

@@ -35,6 +35,8 @@ class SpoolMetrics final : public spool::SpoolReporter {
   void torn_tail(const spool::Uuid& segment, std::uint64_t bytes) override;
   void quarantined(const spool::Uuid& segment, std::uint64_t first_index,
                    std::optional<std::uint64_t> events, std::uint64_t bytes) override;
+  void read_failed(const spool::Uuid& segment, std::uint64_t offset,
+                   std::error_code error) override;
   void file_set_aside(const std::string& name, std::string_view reason) override;
   void segments_missing(std::uint64_t count) override;
   void segment_poisoned(const spool::Uuid& segment, std::string_view step,

@@ -103,7 +103,8 @@ SegmentSurvey survey_segment(const SegmentFile& segment,
     if (std::holds_alternative<spool::ScanEnd>(step)) return survey;
     if (const auto* damage = std::get_if<spool::Damage>(&step)) {
       if (was_cut(segment, *damage)) return survey;
-      survey.bad.push_back({damage->offset, damage->end_offset, survey.end_index, std::nullopt});
+      survey.bad.push_back(
+          {damage->offset, damage->end_offset, survey.end_index, std::nullopt, scan.read_error()});
       continue;
     }
     const auto& block = std::get<spool::ScannedBlock>(step);

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "spool/segment_format.hpp"
@@ -47,6 +48,7 @@ struct BadBytes {
   std::uint64_t end_offset = 0;
   std::uint64_t first_index = 0;        // of the first event that is lost with them
   std::optional<std::uint64_t> events;  // lost with them; none: no good block follows
+  std::error_code read_error = {};      // if they could not be read: another try may do better
 };
 
 // One segment, read whole.

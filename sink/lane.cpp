@@ -30,6 +30,7 @@ constexpr std::uint64_t kPiecesMax = 60;
 // Batches are whole again after so many times batch_rows_max rows with none refused.
 constexpr std::uint64_t kCalmBatches = 10;
 constexpr std::chrono::seconds kLookAgain{30};
+constexpr std::chrono::seconds kReadAgain{1};
 // How far a lane looks for events that could be delivered: 16 MiB, if blocks are full.
 constexpr int kBlocksAhead = 64;
 // Watermark rows live 30 days: an older segment without one may have been delivered.
@@ -212,6 +213,11 @@ Lane::Wait Lane::find_work(Clock::time_point now) {
     return {database_.wait(), now};
   }
   if (std::holds_alternative<spool::NothingYet>(found)) return rest();
+  if (std::holds_alternative<spool::UnreadableNow>(found)) {
+    Wait wait = rest();
+    wait.until = wait.until ? std::min(*wait.until, now + kReadAgain) : now + kReadAgain;
+    return wait;
+  }
   if (const auto* gone = std::get_if<spool::Gone>(&found)) {
     reporter_.commits_lost(options_.index, {segment_->id, segment_->next},
                            gone->first_index - segment_->next, false);

@@ -8,6 +8,10 @@
 namespace sluice::spool {
 namespace {
 
+// A read that fails is tried again a second later, so often. What fails for half a minute will not
+// come back by itself, and the events behind it wait.
+constexpr unsigned kFailedReadsMax = 30;
+
 std::size_t bytes_of(const Block& block) {
   std::size_t bytes = 0;
   for (const Chunk& chunk : block.chunks) bytes += chunk.capacity_bytes();
@@ -177,19 +181,22 @@ bool DiskLane::stand_before(const LaneSegment& segment, std::uint64_t index) {
     reading_->block_offset = kSegmentHeaderBytes;
     reading_->block_index = 0;
   }
-  reading_->next_index = reading_->block_index;
-  reading_->scan.seek(reading_->block_offset);
+  reading_->go_back();
   return true;
 }
 
 ReadResult DiskLane::read_file(const LaneSegment& segment, std::uint64_t index) {
-  if (!stand_before(segment, index)) return NothingYet{};
+  if (!stand_before(segment, index)) return UnreadableNow{};
   Reading& at = *reading_;
   std::optional<Damage> damage;
   std::optional<std::uint64_t> lost_from;  // with no event behind it so far
   for (;;) {
     const auto step = at.scan.next(segment.end_bytes);
     if (const auto* bad = std::get_if<Damage>(&step)) {
+      if (const std::error_code error = at.scan.read_error(); error && !gives_up(*bad, error)) {
+        at.go_back();
+        return UnreadableNow{};
+      }
       damage = *bad;
     } else if (const auto* block = std::get_if<ScannedBlock>(&step)) {
       const std::uint64_t first = block->header.first_index;
@@ -204,6 +211,7 @@ ReadResult DiskLane::read_file(const LaneSegment& segment, std::uint64_t index) 
       if (at.next_index <= index || block->header.count == 0) continue;
       at.block_offset = block->offset;
       at.block_index = first;
+      failed_reads_ = 0;
       const BlockPtr whole = block_of(segment.id, *block);
       note_read(whole);
       return whole;
@@ -221,6 +229,12 @@ ReadResult DiskLane::read_file(const LaneSegment& segment, std::uint64_t index) 
     report_damage(segment, bad, at.next_index, segment.end_index - at.next_index);
   }
   return end_early(segment, lost_from.value_or(at.next_index));
+}
+
+// Whether what cannot be read is damage.
+bool DiskLane::gives_up(const Damage& damage, std::error_code error) {
+  if (failed_reads_ == 0) reporter_.read_failed(reading_->segment, damage.offset, error);
+  return ++failed_reads_ >= kFailedReadsMax;
 }
 
 ReadResult DiskLane::end_early(const LaneSegment& segment, std::uint64_t end_index) {

@@ -89,6 +89,12 @@ class DiskLane final : public SpoolReader {
     Reading(const LaneSegment& of, std::unique_ptr<DiskFile> opened)
         : segment(of.id), copies(of.copies), file(std::move(opened)), scan(*file, of.id) {}
 
+    // To the last block that was handed out.
+    void go_back() {
+      next_index = block_index;
+      scan.seek(block_offset);
+    }
+
     const Uuid segment;
     const unsigned copies;  // the segment's, when it was opened
     const std::unique_ptr<DiskFile> file;
@@ -103,6 +109,7 @@ class DiskLane final : public SpoolReader {
   [[nodiscard]] BlockPtr take_cached_locked(const Position& position);
   [[nodiscard]] ReadResult read_file(const LaneSegment& segment, std::uint64_t index);
   [[nodiscard]] bool stand_before(const LaneSegment& segment, std::uint64_t index);
+  [[nodiscard]] bool gives_up(const Damage& damage, std::error_code error);
   void report_damage(const LaneSegment& segment, const Damage& damage, std::uint64_t first_index,
                      std::optional<std::uint64_t> events);
   [[nodiscard]] ReadResult end_early(const LaneSegment& segment, std::uint64_t end_index);
@@ -123,6 +130,7 @@ class DiskLane final : public SpoolReader {
   std::atomic<std::uint64_t> events_held_{0};
 
   std::optional<Reading> reading_;                            // the sink's alone
+  unsigned failed_reads_ = 0;                                 // in a row; the sink's alone
   std::set<std::pair<Uuid, std::uint64_t>> damage_reported_;  // the sink's alone
 };
 

@@ -50,6 +50,9 @@ class SpoolReporter {
   // `first_index` on; none: how many cannot be known (the file has no good block after it).
   virtual void quarantined(const Uuid& segment, std::uint64_t first_index,
                            std::optional<std::uint64_t> events, std::uint64_t bytes) = 0;
+  // The bytes there cannot be read; a lane tries again for half a minute before it counts them as
+  // bad.
+  virtual void read_failed(const Uuid& segment, std::uint64_t offset, std::error_code error) = 0;
   // A file that cannot be delivered was moved to quarantine/; or one was left where it is: it is
   // not ours, or the disk cannot read it now.
   virtual void file_set_aside(const std::string& name, std::string_view reason) = 0;

@@ -9,28 +9,37 @@ namespace {
 
 // Blocks begin at multiples of this.
 constexpr std::uint64_t kAlignment = 8;
+// What cannot be read cannot be read in pieces of this.
+constexpr std::uint64_t kMediumBlockBytes = 4096;
 
 }  // namespace
 
 Bytes FileWindow::at(std::uint64_t offset, std::size_t count, std::uint64_t limit) {
+  error_ = {};
   if (offset >= limit) return {};
   count = static_cast<std::size_t>(std::min<std::uint64_t>(count, limit - offset));
   const bool inside = offset >= begin_ && offset + count <= begin_ + filled_;
   if (!inside) {
     const std::size_t wanted = static_cast<std::size_t>(
         std::min<std::uint64_t>(std::max(count, window_bytes_), limit - offset));
-    if (buffer_.size() < wanted) buffer_.resize(wanted);
-    // What one large block needed is given back when blocks are small again.
-    if (buffer_.size() > 4 * window_bytes_ && wanted <= window_bytes_) {
-      buffer_ = std::vector<std::byte>(wanted);
-    }
-    begin_ = offset;
-    std::size_t got = 0;
-    if (file_.read(offset, std::span(buffer_).first(wanted), got)) got = 0;
-    filled_ = got;
+    fill(offset, wanted);
+    // What is asked for may be good where what comes behind it is not.
+    if (error_ && count < wanted) fill(offset, count);
   }
   const std::size_t at = static_cast<std::size_t>(offset - begin_);
   return Bytes(buffer_).subspan(at, std::min(count, filled_ - std::min(filled_, at)));
+}
+
+void FileWindow::fill(std::uint64_t offset, std::size_t bytes) {
+  if (buffer_.size() < bytes) buffer_.resize(bytes);
+  // What one large block needed is given back when blocks are small again.
+  if (buffer_.size() > 4 * window_bytes_ && bytes <= window_bytes_) {
+    buffer_ = std::vector<std::byte>(bytes);
+  }
+  begin_ = offset;
+  std::size_t got = 0;
+  error_ = file_.read(offset, std::span(buffer_).first(bytes), got);
+  filled_ = error_ ? 0 : got;
 }
 
 std::optional<ScannedBlock> SegmentScan::block_at(std::uint64_t offset, std::uint64_t limit) {
@@ -50,23 +59,40 @@ std::optional<ScannedBlock> SegmentScan::block_at(std::uint64_t offset, std::uin
 }
 
 SegmentScan::Step SegmentScan::next(std::uint64_t limit) {
+  read_error_ = {};
   if (next_ >= limit) return ScanEnd{};
   if (const auto block = block_at(next_, limit)) {
     next_ = block->end_offset();
     return *block;
   }
-  Damage damage{next_, limit};
-  for (std::uint64_t offset = next_ + kAlignment; offset + kBlockHeaderBytes <= limit;
-       offset += kAlignment) {
-    const Bytes head = window_.at(offset, kBlockHeaderBytes, limit);
-    if (head.size() < kBlockHeaderBytes) break;
-    if (decode_block_header(head, segment_) && block_at(offset, limit)) {
-      damage.end_offset = offset;
-      break;
-    }
-  }
+  read_error_ = window_.error();
+  const Damage damage{next_, end_of_damage(limit)};
   next_ = damage.end_offset;
   return damage;
+}
+
+// Where the next whole block begins, or the limit.
+std::uint64_t SegmentScan::end_of_damage(std::uint64_t limit) {
+  const Bytes head = window_.at(next_, kBlockHeaderBytes, limit);
+  if (head.size() == kBlockHeaderBytes) {
+    const auto header = decode_block_header(head, segment_);
+    if (header && header->block_bytes() < limit - next_ &&
+        block_at(next_ + header->block_bytes(), limit)) {
+      return next_ + header->block_bytes();
+    }
+  }
+  std::uint64_t offset = next_ + kAlignment;
+  while (offset + kBlockHeaderBytes <= limit) {
+    const Bytes bytes = window_.at(offset, kBlockHeaderBytes, limit);
+    if (bytes.size() < kBlockHeaderBytes) {
+      if (!window_.error()) break;
+      offset = (offset / kMediumBlockBytes + 1) * kMediumBlockBytes;
+      continue;
+    }
+    if (decode_block_header(bytes, segment_) && block_at(offset, limit)) return offset;
+    offset += kAlignment;
+  }
+  return limit;
 }
 
 std::variant<SegmentHeader, OtherVersion, NotASegment> read_segment_header(DiskFile& file) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <system_error>
 #include <variant>
 #include <vector>
 
@@ -22,12 +23,17 @@ class FileWindow final {
   FileWindow& operator=(const FileWindow&) = delete;
 
   // The bytes at [offset, offset + count), valid until the next call; fewer only where the file, or
-  // what is below `limit`, ends, or where it cannot be read.
+  // what is below `limit`, ends, or where it cannot be read: then error() says so.
   [[nodiscard]] Bytes at(std::uint64_t offset, std::size_t count, std::uint64_t limit);
+  // Of the last call.
+  [[nodiscard]] std::error_code error() const { return error_; }
 
  private:
+  void fill(std::uint64_t offset, std::size_t bytes);
+
   DiskFile& file_;
   const std::size_t window_bytes_;
+  std::error_code error_;
   std::vector<std::byte> buffer_;
   std::uint64_t begin_ = 0;  // buffer_[0, filled_) is the file's [begin_, begin_ + filled_)
   std::size_t filled_ = 0;
@@ -62,16 +68,20 @@ class SegmentScan final {
   // what it returned.
   using Step = std::variant<ScannedBlock, Damage, ScanEnd>;
   [[nodiscard]] Step next(std::uint64_t limit);
+  // Why the last next() found damage, if the bytes there could not be read.
+  [[nodiscard]] std::error_code read_error() const { return read_error_; }
 
   [[nodiscard]] std::uint64_t next_offset() const { return next_; }
   void seek(std::uint64_t offset) { next_ = offset; }
 
  private:
   [[nodiscard]] std::optional<ScannedBlock> block_at(std::uint64_t offset, std::uint64_t limit);
+  [[nodiscard]] std::uint64_t end_of_damage(std::uint64_t limit);
 
   FileWindow window_;
   const Uuid segment_;
   std::uint64_t next_ = kSegmentHeaderBytes;
+  std::error_code read_error_;
 };
 
 // The header of a segment file, read from its beginning; NotASegment also if it is too short.

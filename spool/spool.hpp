@@ -50,12 +50,13 @@ struct SegmentToDeliver {
 };
 
 // What read() found at a position.
-struct NothingYet {};    // the end of the open segment: more may come
-struct EndOfSegment {};  // nothing more comes there: once released, first_segment() is the next
-struct Gone {            // released already and not kept: the first index still here
+struct NothingYet {};     // the end of the open segment: more may come
+struct UnreadableNow {};  // the disk failed: ask again a second later
+struct EndOfSegment {};   // nothing more comes there: once released, first_segment() is the next
+struct Gone {             // released already and not kept: the first index still here
   std::uint64_t first_index;
 };
-using ReadResult = std::variant<BlockPtr, NothingYet, EndOfSegment, Gone>;
+using ReadResult = std::variant<BlockPtr, NothingYet, UnreadableNow, EndOfSegment, Gone>;
 
 // One lane's face. Thread: the sink's.
 class SpoolReader {

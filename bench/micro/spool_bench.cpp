@@ -13,23 +13,11 @@
 #include "ingest/ingest_counters.hpp"
 #include "spool/disk_spool.hpp"
 #include "spool/posix_disk.hpp"
+#include "tests/support/silent_spool_reporter.hpp"
 
 namespace {
 
 using namespace sluice;
-
-struct NoReporter final : spool::SpoolReporter {
-  void torn_tail(const spool::Uuid&, std::uint64_t) override {}
-  void quarantined(const spool::Uuid&, std::uint64_t, std::optional<std::uint64_t>,
-                   std::uint64_t) override {}
-  void file_set_aside(const std::string&, std::string_view) override {}
-  void segments_missing(std::uint64_t) override {}
-  void segment_poisoned(const spool::Uuid&, std::string_view, std::error_code) override {}
-  void full(std::string_view) override {}
-  void room_again() override {}
-  void synced(std::chrono::microseconds) override {}
-  void keys_lost(const std::string&, std::string_view) override {}
-};
 
 // A spool in a directory of its own, and chunks for it.
 class Place {
@@ -94,7 +82,7 @@ class Place {
   spool::ByteBudget budget_{1u << 30};
   ingest::IngestCounters counters_;
   ingest::EventParser parser_{{}, counters_};
-  NoReporter reporter_;
+  tests::SilentSpoolReporter reporter_;
   spool::ProducerTable producers_{100};
   std::unique_ptr<spool::PosixDisk> disk_;
   std::unique_ptr<spool::DiskSpool> spool_;

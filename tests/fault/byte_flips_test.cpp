@@ -29,6 +29,7 @@ struct Outcome final : SpoolReporter {
     ++quarantined_count;
     lost += events.value_or(0);
   }
+  void read_failed(const Uuid&, std::uint64_t, std::error_code) override {}
   void file_set_aside(const std::string&, std::string_view) override { ++set_aside; }
   void segments_missing(std::uint64_t) override {}
   void segment_poisoned(const Uuid&, std::string_view, std::error_code) override { ++poisoned; }

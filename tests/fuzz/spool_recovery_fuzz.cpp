@@ -14,6 +14,7 @@
 #include "spool/segment_format.hpp"
 #include "tests/fuzz/fuzz_target.hpp"
 #include "tests/support/fake_disk.hpp"
+#include "tests/support/silent_spool_reporter.hpp"
 #include "tests/unit/event_fixture.hpp"
 
 namespace sluice::fuzz {
@@ -24,19 +25,6 @@ using tests::FakeDisk;
 
 constexpr std::uint64_t kBlocks = 9;
 constexpr std::uint64_t kEventsOfBlock = 3;
-
-struct SilentReporter final : SpoolReporter {
-  void torn_tail(const Uuid&, std::uint64_t) override {}
-  void quarantined(const Uuid&, std::uint64_t, std::optional<std::uint64_t>,
-                   std::uint64_t) override {}
-  void file_set_aside(const std::string&, std::string_view) override {}
-  void segments_missing(std::uint64_t) override {}
-  void segment_poisoned(const Uuid&, std::string_view, std::error_code) override {}
-  void full(std::string_view) override {}
-  void room_again() override {}
-  void synced(std::chrono::microseconds) override {}
-  void keys_lost(const std::string&, std::string_view) override {}
-};
 
 // Segments of a kilobyte: sealed ones, and one that is open.
 DiskSpoolOptions options() {
@@ -78,7 +66,7 @@ struct Written {
   SpoolTime now{1'700'000'000'000'000, 1'000};
 
   Written() {
-    SilentReporter reporter;
+    tests::SilentSpoolReporter reporter;
     ProducerTable producers(10);
     ByteBudget budget(1 << 20);
     DiskSpool spool(options(), disk, producers, reporter, {}, now);
@@ -219,7 +207,7 @@ class Delivered {
 };
 
 void start(FakeDisk& disk, Delivered& delivered) {
-  SilentReporter reporter;
+  tests::SilentSpoolReporter reporter;
   ProducerTable producers(10);
   delivered.begin_start();
   SpoolTime now = written().now;

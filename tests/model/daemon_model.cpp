@@ -105,6 +105,11 @@ void DaemonModel::quarantined(const spool::Uuid& segment, std::uint64_t first_in
                " events on a disk that lost nothing that was synced");
 }
 
+void DaemonModel::read_failed(const spool::Uuid& segment, std::uint64_t offset,
+                              std::error_code error) {
+  say("cannot read " + segment.text() + " at " + std::to_string(offset) + ": " + error.message());
+}
+
 void DaemonModel::file_set_aside(const std::string& name, std::string_view reason) {
   if (reason.find("cannot be read") != std::string_view::npos) {
     say(name + ": " + std::string(reason));

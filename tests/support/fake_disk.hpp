@@ -90,6 +90,13 @@ class FakeDisk final : public spool::Disk {
   // of a sync that fails any part of what was dirty is on the medium, and the rest is forgotten by
   // the next sync, as kernels do.
   std::function<std::error_code(Call, const std::string& name)> fault;
+  // A read that touches one of these fails with EIO, whatever `fault` says.
+  struct Unreadable {
+    std::string name;
+    std::uint64_t begin;
+    std::uint64_t end;
+  };
+  std::vector<Unreadable> unreadable;
   // Of all files; what does not fit fails with ENOSPC.
   std::uint64_t capacity_bytes = std::numeric_limits<std::uint64_t>::max();
   // ProcessKilled is thrown in the call that makes calls() reach this. 0: never.
@@ -228,6 +235,11 @@ class FakeDisk::File final : public spool::DiskFile {
                                      std::size_t& got) override {
     got = 0;
     if (const std::error_code failed = begin(Call::read)) return failed;
+    for (const Unreadable& bad : disk_.unreadable) {
+      if (bad.name == name_ && bad.begin < offset + into.size() && offset < bad.end) {
+        return error(EIO);
+      }
+    }
     got = inode_->cache.get(offset, into);
     return {};
   }

@@ -35,6 +35,7 @@ struct RecordingReporter final : SpoolReporter {
     ++damages;
     lost += events.value_or(0);
   }
+  void read_failed(const Uuid&, std::uint64_t, std::error_code) override { ++failed_reads; }
   void file_set_aside(const std::string& name, std::string_view reason) override {
     aside.push_back(name + ": " + std::string(reason));
   }
@@ -49,6 +50,7 @@ struct RecordingReporter final : SpoolReporter {
   std::uint64_t lost = 0;
   std::uint64_t missing = 0;
   int damages = 0;
+  int failed_reads = 0;
   int poisoned = 0;
   int fulls = 0;
   int rooms = 0;
@@ -237,6 +239,66 @@ TEST_CASE("disk spool: a bad block below the synced length is quarantined and co
   CHECK(f.reporter.torn_bytes == 0);
   CHECK_FALSE(f.disk.content("quarantine/" + name + "-" + std::to_string(second)).empty());
   CHECK(f.spool->events_held() == 0);
+}
+
+TEST_CASE("disk spool: what the disk cannot read for a moment is read again, not lost") {
+  Fixture f;
+  f.append(0, 2);
+  f.append(2, 3);
+  f.kill_and_restart();
+  SpoolReader& reader = f.spool->reader(0);
+  const Position start{reader.first_segment()->id, 0};
+  f.disk.fault = [](Call call, const std::string&) {
+    return call == Call::read ? kEio : std::error_code{};
+  };
+  for (int tries = 0; tries < 3; ++tries) {
+    CHECK(std::holds_alternative<UnreadableNow>(reader.read(start)));
+  }
+  f.disk.fault = {};
+  CHECK(f.deliver() == upto(5));
+  CHECK(f.reporter.failed_reads == 1);
+  CHECK(f.reporter.damages == 0);
+}
+
+TEST_CASE("disk spool: what can never be read costs the block that it is in, and no other") {
+  DiskSpoolOptions options = small();
+  options.segment_bytes = 100'000;
+  Fixture f(options);
+  f.append(0, 2);
+  f.append(2, 2);
+  const std::string name = segment_files(f.disk).front();
+  const std::uint64_t third = f.disk.content(name).size();
+  f.append(4, 120);
+  const std::uint64_t fourth = f.disk.content(name).size();
+  REQUIRE(fourth - third > 2 * 4096);
+  f.append(124, 2);
+  const std::uint64_t bad_byte = GENERATE(0, 100);  // in the block's header, in its records
+  f.kill_and_restart();
+  f.disk.unreadable = {{name, third + bad_byte, third + bad_byte + 1}};
+
+  SpoolReader& reader = f.spool->reader(0);
+  Position at{reader.first_segment()->id, 0};
+  Numbers numbers;
+  int waits = 0;
+  for (;;) {
+    const ReadResult found = reader.read(at);
+    if (std::holds_alternative<EndOfSegment>(found)) break;
+    if (std::holds_alternative<UnreadableNow>(found)) {
+      REQUIRE(++waits < 100);
+      continue;
+    }
+    const auto& block = std::get<BlockPtr>(found);
+    for (const auto number : numbers_from(block, block->first_index)) numbers.push_back(number);
+    at.index = block->end_index();
+  }
+  CHECK(numbers == Numbers{0, 1, 2, 3, 124, 125});
+  CHECK(waits == 29);
+  CHECK(f.reporter.failed_reads == 1);
+  CHECK(f.reporter.damages == 1);
+  CHECK(f.reporter.lost == 120);
+  // What could be read of it is kept.
+  const auto kept = f.disk.content("quarantine/" + name + "-" + std::to_string(third));
+  CHECK(kept.size() == fourth - third);
 }
 
 TEST_CASE("disk spool: a failed sync moves the group to a segment that supersedes") {
@@ -758,4 +820,44 @@ TEST_CASE("disk spool: keys that a side file did not take are read from the segm
   }
   CHECK(f.reporter.keys_losses == 1);
   CHECK(f.deliver() == upto(next));
+}
+
+TEST_CASE("disk spool: no key stays of a group that another start did not find in a segment") {
+  // The sync fails, and so does every write after so many more of them: the segment that supersedes
+  // is there or not, and says from where on.
+  for (int writes = 0; writes < 8; ++writes) {
+    Fixture f;
+    const auto try_append_key = [&](std::uint64_t n) {
+      RecordHeader header{};
+      header.flags = kHasDedupeKey;
+      header.dedupe_hash[0] = n;
+      header.id = sluice::tests::numbered_id(n);
+      std::vector<Chunk> chunks;
+      chunks.emplace_back(f.budget, 500);
+      chunks.back().append(header, {}, "{}", "");
+      return f.spool->append(0, chunks, {}, f.now).has_value();
+    };
+    REQUIRE(try_append_key(0));
+    int writes_left = writes;
+    bool broken = false;
+    f.disk.fault = [&](Call call, const std::string&) {
+      if (call == Call::sync && !std::exchange(broken, true)) return kEio;
+      return broken && call == Call::write && writes_left-- <= 0 ? kEio : std::error_code{};
+    };
+    (void)try_append_key(1);
+    // A start that cannot read the newest segment, and one that can.
+    const std::string newest = segment_files(f.disk).back();
+    f.disk.fault = [&](Call call, const std::string& name) {
+      return call == Call::read && name == newest ? kEio : std::error_code{};
+    };
+    f.kill_and_restart();
+    f.disk.fault = {};
+    f.kill_and_restart();
+    Numbers keys;
+    f.spool->recovered_keys(0, 1'000,
+                            [&](const RememberedKey& key) { keys.push_back(key.hash[0]); });
+    std::sort(keys.begin(), keys.end());
+    CHECK(keys == f.deliver());
+    CHECK_FALSE(keys.empty());
+  }
 }

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -167,6 +168,7 @@ class KeepingReader final : public spool::SpoolReader {
   spool::ReadResult read(const spool::Position& position) override {
     const Segment* const segment = find(position.segment);
     if (segment == nullptr) return spool::EndOfSegment{};
+    if (position.index >= unreadable_from) return spool::UnreadableNow{};
     for (const spool::BlockPtr& block : segment->blocks) {
       if (block->end_index() > position.index) return block;
     }
@@ -210,6 +212,8 @@ class KeepingReader final : public spool::SpoolReader {
     return segment->end - segment->released;
   }
 
+  // The disk cannot read what stands from here on.
+  std::uint64_t unreadable_from = std::numeric_limits<std::uint64_t>::max();
   // Of the events that are appended.
   std::uint32_t uid = 0;
   std::function<std::string(std::uint64_t)> type_of;

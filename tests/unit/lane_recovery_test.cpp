@@ -101,6 +101,25 @@ TEST_CASE("lane: events lost to a corrupt block are passed over, and the waterma
   CHECK(bench.reporter.events_lost == 0);
 }
 
+TEST_CASE("lane: what cannot be read now is asked for again a second later, and nothing waits") {
+  Bench bench;
+  auto& segment = bench.open();
+  for (std::uint64_t first : {0, 3}) bench.reader.append(first, 3);
+  segment.closed = true;
+  const std::uint64_t readable = GENERATE(0, 3);
+  bench.reader.unreadable_from = readable;
+  bench.run(40);
+  CHECK(bench.server.table == numbers_upto(readable));
+  const auto before = bench.now;
+  REQUIRE(bench.turn());
+  CHECK(bench.now - before <= 1s);
+  CHECK(bench.now > before);
+
+  bench.reader.unreadable_from = 100;
+  REQUIRE(bench.drain());
+  CHECK(bench.server.table == numbers_upto(6));
+}
+
 TEST_CASE("lane: what was committed before a restart is not sent again") {
   Bench bench;
   bench.add(0, 4);
