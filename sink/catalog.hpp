@@ -43,7 +43,8 @@ struct CatalogColumn {
   bool is_generated = false;  // GENERATED ALWAYS AS (…): no value may be given
   bool is_identity = false;   // GENERATED … AS IDENTITY: it has a value if none is given
   bool is_always_identity =
-      false;  // GENERATED ALWAYS AS IDENTITY; COPY may give a value, INSERT not
+      false;                // GENERATED ALWAYS AS IDENTITY; COPY may give a value, INSERT not
+  bool is_counter = false;  // what it has if no value is given counts rows: identity, serial
   bool may_insert = true;
   bool may_select = true;
 };

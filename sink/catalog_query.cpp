@@ -53,13 +53,15 @@ constexpr std::string_view kColumns =
     " CASE WHEN e.typnamespace = 'pg_catalog'::regnamespace THEN e.typname END,"
     " a.attnotnull, a.atthasdef, a.attgenerated <> '', a.attidentity,"
     " has_column_privilege(t.oid, a.attnum, 'INSERT'),"
-    " has_column_privilege(t.oid, a.attnum, 'SELECT')"
+    " has_column_privilege(t.oid, a.attnum, 'SELECT'),"
+    " a.attidentity <> '' OR coalesce(pg_get_expr(f.adbin, f.adrelid) LIKE '%nextval(%', false)"
     " FROM t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid"
     " JOIN pg_catalog.pg_type d ON d.oid = a.atttypid"
     // A domain is received as the type below it.
     " JOIN pg_catalog.pg_type b"
     " ON b.oid = CASE d.typtype WHEN 'd' THEN d.typbasetype ELSE d.oid END"
     " LEFT JOIN pg_catalog.pg_type e ON e.oid = b.typelem AND b.typcategory = 'A'"
+    " LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum"
     " WHERE a.attnum > 0 AND NOT a.attisdropped ORDER BY t.n, a.attnum;";
 
 // ON CONFLICT takes no index of expressions and none that is checked later. PostgreSQL 14 does not
@@ -126,6 +128,7 @@ CatalogColumn column_of(const Row& row) {
   column.is_always_identity = row[10] == "a";
   column.may_insert = is_true(row[11]);
   column.may_select = is_true(row[12]);
+  column.is_counter = is_true(row[13]);
   return column;
 }
 

@@ -114,6 +114,21 @@ class Check(SluiceTest):
         self.assertEqual(code, 78, told)
         self.assertIn("extra", told)
 
+    def test_a_right_that_is_missing_on_sluices_own_tables_is_named_with_its_grant(self):
+        self.query("CREATE ROLE poor LOGIN")
+        self.apply_schema("--role", "poor")
+        dsn = self.cluster.dsn(self.dbname, user="poor")
+        self.assertEqual(self.check(dsn)[0], 0)
+        for table, right in (("redelivered", "SELECT"), ("redelivered", "INSERT"),
+                             ("watermark", "UPDATE")):
+            with self.subTest(table=table, right=right):
+                self.query(f"REVOKE {right} ON sluice.{table} FROM poor")
+                code, told = self.check(dsn)
+                self.assertEqual(code, 78, told)
+                self.assertIn(f'poor may not {right} "sluice".{table}', told)
+                self.assertIn(f'GRANT {right} ON "sluice".{table} TO poor;', told)
+                self.query(f"GRANT {right} ON sluice.{table} TO poor")
+
     def check_with(self, toml):
         with tempfile.NamedTemporaryFile("w", suffix=".toml", dir="/tmp") as file:
             file.write(toml)

@@ -209,6 +209,52 @@ class Merge(FaultTest):
         producer.send(again.socket_path, json.dumps(note(4)).encode())
         wait_until(lambda: "temporary tables" in again.log_text(), 60, "the missing right in the log")
 
+    def test_lanes_with_the_same_keys_in_opposite_order_do_not_deadlock(self):
+        """Both are held up until each has its whole batch in its temporary table."""
+        self.query(TABLE + ", PRIMARY KEY (id))")
+        self.query("CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$")
+        trigger = "CREATE TRIGGER leave BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION leave()"
+        for prepare in ("SELECT 1", trigger):  # the two ways to find out what was in conflict
+            with self.subTest(prepare):
+                self.query("TRUNCATE notes")
+                self.query(prepare)
+                self.meet_in_opposite_order(2_000)
+
+    def test_rows_that_the_database_counts_are_counted_as_they_came(self):
+        self.query(TABLE + ", PRIMARY KEY (id), nth bigint GENERATED ALWAYS AS IDENTITY, serial bigserial)")
+        daemon = self.start_routed(route("notes", "merge"))
+        self.send(daemon, *[note(n) for n in reversed(range(500))])
+        self.assertEqual([n for (n,) in self.query("SELECT (data->>'n')::int FROM notes ORDER BY nth")],
+                         list(reversed(range(500))))
+        self.query("ALTER TABLE notes DROP nth")
+        again = self.start_routed(route("notes", "merge"))
+        self.send(again, *[note(n) for n in reversed(range(500, 1_000))])
+        self.assertEqual([n for (n,) in self.query("SELECT (data->>'n')::int FROM notes ORDER BY serial"
+                                                   " LIMIT 500 OFFSET 500")],
+                         list(reversed(range(500, 1_000))))
+
+    def meet_in_opposite_order(self, count):
+        lanes = [self.start_routed(route("notes", "merge"), settings={"postgres": {"batch_delay": "500ms"}})
+                 for _ in range(2)]
+        events = [json.dumps(note(n)).encode() for n in range(count)]
+        with self.cluster.connect(self.dbname) as holder, holder.transaction():
+            holder.execute("LOCK TABLE notes IN SHARE MODE")
+            for lane, lines in zip(lanes, (events, events[::-1])):
+                producer.send(lane.socket_path, b"\n".join(lines))
+            wait_until(lambda: self.query("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation ="
+                                          " 'notes'::regclass") == [(2,)], 60, "both to be held up")
+        for lane in lanes:
+            self.wait_quiet(lane, count)
+            self.assertEqual(lane.stop(), 0)
+            self.assertNotIn("40P01", lane.log_text())
+        self.assertEqual((self.numbers(), self.dead()), (list(range(count)), []))
+        # Each connection tells what it counted when it ends.
+        wait_until(lambda: self.query("SELECT count(*) FROM pg_stat_activity WHERE application_name ="
+                                      " 'sluice' OR query LIKE '%%sluice_merge%%' AND pid <>"
+                                      " pg_backend_pid()") == [(0,)], 20, "the lanes' connections to end")
+        self.assertEqual(self.query("SELECT deadlocks FROM pg_stat_database WHERE datname ="
+                                    " current_database()"), [(0,)])
+
     def test_through_pgbouncer_and_killed_backends(self):
         self.query(TABLE + ", PRIMARY KEY (id))")
         with Pgbouncer(self.cluster) as pooler:

@@ -43,6 +43,23 @@ TEST_CASE("merge plan: the conflict target is always named") {
              Contains("ON CONFLICT (\"id\") DO NOTHING"));
 }
 
+TEST_CASE("merge plan: rows are added by their key, so that lanes do not wait in a circle") {
+  CHECK_THAT(plan_of(route_of({})).merge,
+             Contains(" FROM pg_temp.\"sluice_merge_3\" ORDER BY \"id\",ctid ON CONFLICT"));
+  CHECK_THAT(plan_of(route_of({}, OnConflict::dead)).merge,
+             Contains(" FROM s ORDER BY \"id\",\"sluice row\" ON CONFLICT"));
+}
+
+TEST_CASE("merge plan: rows that the database counts stay in the order in which they came") {
+  CatalogTable table = kTable;
+  table.columns.push_back({.name = "n", .type = "bigint", .encoder = ColumnType::int8});
+  table.columns.back().is_counter = true;
+  CHECK_THAT(plan_of(route_of({}), table).merge, !Contains("ORDER BY"));
+  Route route = route_of({});
+  route.columns.push_back({"n", Source::index});  // each has its number
+  CHECK_THAT(plan_of(route, table).merge, Contains("ORDER BY"));
+}
+
 TEST_CASE("merge plan: what merging needs and lacks is named") {
   CHECK_THAT(problem_of(route_of({"id", "key"})), Contains("no unique index on just the columns"));
   CHECK_THAT(problem_of(route_of({}), kTable, false), Contains("temporary tables"));
