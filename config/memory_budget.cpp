@@ -11,6 +11,7 @@ namespace {
 constexpr std::uint64_t kDedupeKeyBytes = 32;
 constexpr std::uint64_t kRejectsPendingBytes = 1ULL << 20;
 constexpr std::uint64_t kBlockBytes = 256ULL << 10;
+constexpr std::uint64_t kBlocksKeptBytes = 2ULL << 20;  // while rows are refused
 // A named producer's last line, in a list by age and a hash table into it.
 constexpr std::uint64_t kProducerBytes = 128;
 
@@ -35,8 +36,9 @@ std::vector<MemoryShare> memory_budget(const Settings& settings) {
          "ingest.line_bytes_max)",
          kRejectsPendingBytes + settings.ingest.line_bytes_max});
     // A block is closed at 256 KiB, but takes one line whole.
-    shares.push_back({"blocks read back from the spool, one for each of postgres.lanes",
-                      settings.postgres.lanes * (kBlockBytes + settings.ingest.line_bytes_max)});
+    shares.push_back({"blocks read back from the spool, 2MiB and one for each of postgres.lanes",
+                      settings.postgres.lanes *
+                          (kBlocksKeptBytes + kBlockBytes + settings.ingest.line_bytes_max)});
   }
   return shares;
 }

@@ -207,7 +207,7 @@ Lane::Wait Lane::find_work(Clock::time_point now) {
     start_resolve(now);
     return {database_.wait(), now};
   }
-  const spool::ReadResult found = reader_.read({segment_->id, segment_->next});
+  const spool::ReadResult found = read(segment_->next);
   if (const auto* block = std::get_if<spool::BlockPtr>(&found)) {
     open_batch(*block, now);
     return {database_.wait(), now};
@@ -280,6 +280,7 @@ bool Lane::take_segment(Clock::time_point now) {
   refused_.clear();
   tables_.begin_segment();
   cursor_ = {};
+  kept_.clear();
   return true;
 }
 
@@ -397,6 +398,7 @@ void Lane::open_batch(const spool::BlockPtr& block, Clock::time_point now) {
 
 // REQUIRES: the cursor stands on an event.
 void Lane::begin_piece(Clock::time_point now) {
+  kept_.forget_below(segment_->next);
   batch_.piece_from = segment_->next;
   batch_.piece_rows = 0;
   batch_.streamed = batch_.copied = nullptr;
@@ -490,8 +492,17 @@ Lane::Wait Lane::send_kept_back(Clock::time_point now) {
   return {database_.wait(), now};
 }
 
+// From the spool, or again. Of a batch that is not in pieces nothing goes again but from its start,
+// after R.
+spool::ReadResult Lane::read(std::uint64_t index) {
+  if (spool::BlockPtr kept = kept_.find(index)) return kept;
+  return reader_.read({segment_->id, index});
+}
+
 // The cursor goes to the next event; there may be none before the block's first.
 void Lane::stand_on(const spool::BlockPtr& block) {
+  if (!batch_.is_in_pieces) kept_.forget_below(block->first_index);
+  kept_.keep(block);
   if (block->first_index > segment_->next) segment_->skip_to(block->first_index);
   cursor_ = spool::BlockCursor(block, segment_->next);
 }
@@ -502,7 +513,7 @@ bool Lane::take_events(Clock::time_point now) {
   const std::uint64_t part_end = batch_.bytes + kHandoverBytes;
   while (!batch_.must_close && !batch_.piece_ends && batch_.bytes < part_end) {
     if (cursor_.at_end()) {
-      const spool::ReadResult found = reader_.read({segment_->id, segment_->next});
+      const spool::ReadResult found = read(segment_->next);
       const auto* block = std::get_if<spool::BlockPtr>(&found);
       if (block == nullptr) {
         // A sealed segment's end also ends the batch; an open one's may go on.
@@ -705,7 +716,7 @@ void Lane::compared(Clock::time_point now) {
   copy_next(now);
 }
 
-bool Lane::is_duplicate(const MergeConflict& conflict, std::uint64_t index) const {
+bool Lane::is_duplicate(const MergeConflict& conflict, std::uint64_t index) {
   if (!conflict.agrees) return false;
   const spool::BlockCursor cursor = cursor_at(index);
   if (cursor.at_end()) return false;
@@ -734,8 +745,8 @@ bool Lane::set_conflict_aside(const RouteTable& table, std::uint64_t index, Cloc
 }
 
 // On an event of the segment; at its end if the event is gone.
-spool::BlockCursor Lane::cursor_at(std::uint64_t index) const {
-  const spool::ReadResult found = reader_.read({segment_->id, index});
+spool::BlockCursor Lane::cursor_at(std::uint64_t index) {
+  const spool::ReadResult found = read(index);
   const auto* block = std::get_if<spool::BlockPtr>(&found);
   if (block == nullptr || (*block)->first_index > index) return {};
   return {*block, index};
@@ -774,7 +785,7 @@ void Lane::piece_done(Clock::time_point now) {
 // The cursor stands on it. False: there is none yet.
 bool Lane::find_next_event() {
   if (!cursor_.at_end()) return true;
-  const spool::ReadResult found = reader_.read({segment_->id, segment_->next});
+  const spool::ReadResult found = read(segment_->next);
   const auto* block = std::get_if<spool::BlockPtr>(&found);
   if (block == nullptr) return false;
   stand_on(*block);
@@ -806,8 +817,9 @@ void Lane::committed(Clock::time_point now) {
                             {batch_.rows - batch_.not_added, batch_.not_added - batch_.conflicts,
                              batch_.bytes, batch_.copy_time, commit_time, batch_.groups});
   if (set_aside > 0) reporter_.set_aside_committed(options_.index, set_aside);
-  // The cursor would keep the last block's memory.
+  // They would keep the last block's memory.
   if (cursor_.at_end()) cursor_ = {};
+  kept_.forget_below(at.next);
   (void)reader_.release({at.id, at.committed});
 }
 
@@ -892,6 +904,7 @@ void Lane::send_again(Clock::time_point now) {
   if (!database_.connected()) return leave_until(now, LaneState::connecting);
   cursor_ = {};
   if (!batch_.is_in_pieces) {
+    kept_.clear();
     start(Phase::rolling_back, now, options_.copy_timeout);
     return database_.start_rollback();
   }
@@ -946,6 +959,7 @@ void Lane::leave_until(Clock::time_point retry_at, LaneState state) {
   retry_at_ = retry_at;
   seen_through_.reset();
   cursor_ = {};
+  kept_.clear();
   piece_sizes_.forget_suspects();
   if (segment_) {
     segment_->resolved = false;

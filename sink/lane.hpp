@@ -13,6 +13,7 @@
 #include "sink/backoff.hpp"
 #include "sink/breaker.hpp"
 #include "sink/database.hpp"
+#include "sink/kept_blocks.hpp"
 #include "sink/lane_reporter.hpp"
 #include "sink/piece_sizes.hpp"
 #include "sink/refused_rows.hpp"
@@ -172,6 +173,7 @@ class Lane final {
   void confirmed();
   void open_batch(const spool::BlockPtr& block, Clock::time_point now);
   void begin_piece(Clock::time_point now);
+  [[nodiscard]] spool::ReadResult read(std::uint64_t index);
   [[nodiscard]] bool find_next_event();
   void piece_done(Clock::time_point now);
   [[nodiscard]] CopyPlace take_place(bool settles);
@@ -181,7 +183,7 @@ class Lane final {
   void finish_copy(Clock::time_point now);
   void copy_finished(Clock::time_point now);
   void compared(Clock::time_point now);
-  [[nodiscard]] bool is_duplicate(const MergeConflict& conflict, std::uint64_t index) const;
+  [[nodiscard]] bool is_duplicate(const MergeConflict& conflict, std::uint64_t index);
   [[nodiscard]] bool set_conflict_aside(const RouteTable& table, std::uint64_t index,
                                         Clock::time_point now);
   void copy_next(Clock::time_point now);
@@ -196,7 +198,7 @@ class Lane final {
   void row_unencodable(const spool::EventView& event, Failure reason);
   [[nodiscard]] bool pass_refused(const spool::EventView& event);
   [[nodiscard]] bool record(RefusedRow& row, const spool::EventView& event);
-  [[nodiscard]] spool::BlockCursor cursor_at(std::uint64_t index) const;
+  [[nodiscard]] spool::BlockCursor cursor_at(std::uint64_t index);
   void note_chunk(std::size_t chunk_bytes, Clock::time_point now);
   [[nodiscard]] Clock::time_point closing_time(bool more_to_read) const;
   void close_batch(Clock::time_point now);
@@ -249,6 +251,7 @@ class Lane final {
   WatermarkCheck check_;
   PieceSizes piece_sizes_;
   spool::BlockCursor cursor_;
+  KeptBlocks kept_;  // of segment_: those of the piece under way, or the one that cursor_ is in
   Batch batch_;
   Batch at_piece_;  // batch_ as it was when its piece began, if it is in pieces
   std::chrono::microseconds commit_cost_{};  // of W3, smoothed

@@ -166,6 +166,7 @@ class KeepingReader final : public spool::SpoolReader {
     return std::nullopt;
   }
   spool::ReadResult read(const spool::Position& position) override {
+    ++reads;
     const Segment* const segment = find(position.segment);
     if (segment == nullptr) return spool::EndOfSegment{};
     if (position.index >= unreadable_from) return spool::UnreadableNow{};
@@ -214,6 +215,7 @@ class KeepingReader final : public spool::SpoolReader {
 
   // The disk cannot read what stands from here on.
   std::uint64_t unreadable_from = std::numeric_limits<std::uint64_t>::max();
+  std::uint64_t reads = 0;
   // Of the events that are appended.
   std::uint32_t uid = 0;
   std::function<std::string(std::uint64_t)> type_of;

@@ -94,6 +94,24 @@ TEST_CASE("lane: one refused row in each batch costs a fifth of the rows at most
   CHECK(bench.server.rows_sent <= kRows + 10'000 + kRows / 5);
 }
 
+TEST_CASE("lane: blocks whose rows go again are not read again") {
+  Bench bench;
+  constexpr std::uint64_t kRows = 50'000;
+  constexpr std::uint64_t kBlocks = 50;
+  bench.reader.open();
+  for (std::uint64_t block = 0; block < kBlocks; ++block) bench.reader.append(block * 1'000, 1'000);
+  bench.server.refused_rows = {0};
+  // In pieces from the first block on.
+  while (bench.server.table.empty()) bench.turn();
+  for (std::uint64_t number = 12'500; number < kRows; number += 1'000) {
+    bench.server.refused_rows.push_back(number);
+  }
+  bench.reader.reads = 0;
+  REQUIRE(bench.drain());
+  CHECK(bench.valid_records() == bench.server.refused_rows);
+  CHECK(bench.reader.reads <= kBlocks);
+}
+
 TEST_CASE("lane: refused rows and any fate of any step leave each event in one place") {
   for (const Step step : kSteps) {
     for (const Fate fate : kFates) {
