@@ -4,11 +4,12 @@ fails between, and the others go on meanwhile."""
 
 import json
 import signal
+import subprocess
 import unittest
 
 from support import producer
 from support.oracle import set_aside_records
-from support.sluice_daemon import SluiceDaemon, run_sluice
+from support.sluice_daemon import SluiceDaemon, clean_environment, run_sluice, sluice_binary
 from support.sluice_test import SluiceTest
 from support.waiting import wait_until
 
@@ -31,7 +32,7 @@ columns = [ { name = "id", from = "$id" }, { name = "occurred_at", from = "time"
 """
 
 
-class Redelivery(SluiceTest):
+class RedeliveryTest(SluiceTest):
     def setUp(self):
         super().setUp()
         self.query("CREATE TABLE parents (n bigint PRIMARY KEY)")
@@ -40,10 +41,10 @@ class Redelivery(SluiceTest):
     def make_children(self):
         self.query("CREATE TABLE children (n bigint, parent bigint REFERENCES parents)")
 
-    def daemon(self, **postgres):
+    def daemon(self, routes=ROUTES, **postgres):
         daemon = SluiceDaemon(self.dsn(), {"postgres": postgres})
         with open(daemon.config_path, "a") as file:
-            file.write(ROUTES)
+            file.write(routes)
         self.addCleanup(daemon.close)
         daemon.start()
         self.addCleanup(self.check_books, daemon)
@@ -66,6 +67,8 @@ class Redelivery(SluiceTest):
     def records(self, daemon, state):
         return int(daemon.metrics().get(f'sluice_set_aside_records{{state="{state}"}}', 0))
 
+
+class Redelivery(RedeliveryTest):
     def test_children_that_come_before_their_parents(self):
         daemon = self.daemon()
         self.ship(daemon, *self.children(*range(20)))
@@ -126,6 +129,83 @@ class Redelivery(SluiceTest):
         self.query("DELETE FROM sluice.redelivered WHERE (segment_id, index) IN"
                    " (SELECT segment_id, index FROM sluice.redelivered ORDER BY index LIMIT 1 OFFSET 3)")
         wait_until(lambda: len(self.stored()) == 5, 30, "the lost row to be there again")
+
+
+class RedeliveryByMerging(RedeliveryTest):
+    """The key alone would keep a second row out, so what is counted is what was ever added."""
+
+    def make_children(self):
+        self.query("CREATE TABLE children (n bigint PRIMARY KEY, parent bigint)")
+        self.query("CREATE TABLE added (n bigint)")
+        self.query("CREATE FUNCTION note_added() RETURNS trigger LANGUAGE plpgsql AS"
+                   " $$ BEGIN INSERT INTO added VALUES (new.n); RETURN NULL; END $$")
+        self.query("CREATE TRIGGER note_added AFTER INSERT ON children"
+                   " FOR EACH ROW EXECUTE FUNCTION note_added()")
+
+    def retry(self, daemon):
+        return subprocess.Popen([sluice_binary(), "dead", "retry", "--all", "--config", daemon.config_path],
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=clean_environment())
+
+    def added(self):
+        return [n for (n,) in self.query("SELECT n FROM added ORDER BY n")]
+
+    def test_dead_records_that_are_retried_and_killed_are_delivered_once(self):
+        self.query("ALTER TABLE children ADD CONSTRAINT even CHECK (n % 2 = 0)")
+        merging = ROUTES.replace('table = "children"', 'table = "children"\nmode = "merge"')
+        daemon = self.daemon(merging, lanes=1)
+        self.ship(daemon, *self.children(*range(1_200)))
+        self.assertEqual(self.stored(), list(range(0, 1_200, 2)))
+        self.query("ALTER TABLE children DROP CONSTRAINT even")
+        # Meanwhile there by another way: the same row is a duplicate, another one is in the way.
+        self.query("INSERT INTO children VALUES (1, 1), (3, -1)")
+        kills = 0
+        while True:
+            before = len(self.added())
+            running = self.retry(daemon)
+            wait_until(lambda: running.poll() is not None or len(self.added()) > before, 60, "a row")
+            if running.poll() is not None:
+                break
+            running.kill()
+            running.wait()
+            kills += 1
+            self.assertLess(kills, 100)
+        self.assertGreater(kills, 1)
+        self.assertEqual(running.returncode, 65)
+        self.assertEqual(self.added(), list(range(1_200)))
+        self.assertEqual(self.query("SELECT count(*) FROM children"), [(1_200,)])
+        self.assertEqual(self.query("SELECT count(*) FROM sluice.redelivered"), [(599,)])
+        self.assertEqual([(record["state"], json.loads(record["line"])["data"]["n"])
+                          for record in self.left(daemon)], [("dead", 3)])
+        # What was delivered once stays so, also where its row and with it the key is gone.
+        self.query("DELETE FROM children WHERE n IN (3, 5)")
+        self.assertEqual(self.retry(daemon).wait(60), 0)
+        self.assertEqual(self.added(), sorted([*range(1_200), 3]))
+
+    def left(self, daemon):
+        """The records of what was not delivered."""
+        listed = run_sluice("dead", "list", "--json", "--config", daemon.config_path)
+        names = [record["record"] for record in map(json.loads, listed.stdout.splitlines())
+                 if record["state"] != "delivered"]
+        shown = run_sluice("dead", "show", "--json", *names, "--config", daemon.config_path)
+        return [json.loads(line) for line in shown.stdout.splitlines()]
+
+    def test_killed_while_the_daemon_redelivers_each_row_is_added_once(self):
+        self.query("DROP TABLE children; DROP TABLE added; DROP FUNCTION note_added")
+        merging = ROUTES.replace('table = "children"', 'table = "children"\nmode = "merge"')
+        daemon = self.daemon(merging, lanes=1)
+        producer.send(daemon.socket_path, *self.children(*range(1_500)), b'{"type":"other","data":{"n":1}}')
+        self.wait_quiet(daemon, 1_501)
+        self.assertEqual(self.states(daemon), ["held"] * 1_500)
+        self.make_children()
+        for _ in range(3):
+            before = len(self.added())
+            wait_until(lambda: len(self.added()) > before or before == 1_500, 60, "more rows")
+            daemon.signal(signal.SIGKILL)
+            daemon.wait()
+            daemon.start()
+        wait_until(lambda: len(self.added()) >= 1_500, 60, "all rows")
+        self.assertEqual((self.added(), self.stored()), (list(range(1_500)),) * 2)
+        self.assertEqual(self.query("SELECT count(*) FROM sluice.redelivered"), [(1_500,)])
 
 
 if __name__ == "__main__":
