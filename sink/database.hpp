@@ -67,7 +67,8 @@ struct MergeConflict {
 enum class Savepoint : std::uint8_t {
   none,
   make,
-  renew,      // where the transaction is now; constraints are deferred again
+  renew,      // where the transaction is now, if its deferred constraints hold: these are checked
+              // first, and deferred again behind it
   return_to,  // what came behind it is taken back
 };
 

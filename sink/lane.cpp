@@ -131,6 +131,9 @@ Lane::Wait Lane::drive_step(Clock::time_point now) {
     fail({"", "no answer from the server in time", ""}, now);
     return {{}, now};
   }
+  if (phase_ == Phase::opening && batch_.copied == batch_.streamed && !has_part()) {
+    (void)take_events(now);
+  }
   return {database_.wait(), deadline_};
 }
 
@@ -147,6 +150,7 @@ Lane::Wait Lane::step_done(Clock::time_point now) {
       resolved(now);
       break;
     case Phase::opening:
+      unchecked_.reset();
       phase_ = batch_.copied == batch_.streamed ? Phase::copying : Phase::sending;
       break;
     case Phase::finishing:
@@ -156,7 +160,8 @@ Lane::Wait Lane::step_done(Clock::time_point now) {
       compared(now);
       break;
     case Phase::settling:
-      piece_done(now);
+      unchecked_.reset();
+      start_commit(now);
       break;
     case Phase::rolling_back:
       rolled_back();
@@ -457,7 +462,7 @@ Lane::Wait Lane::copy_rows(Clock::time_point now) {
     } else if (const auto wait = wait_for_room(now)) {
       return *wait;
     }
-    const bool more_to_read = take_events(now);
+    const bool more_to_read = has_part() || take_events(now);
     if ((!more_to_read && finishing_soon_) || now >= closing_time(more_to_read)) {
       batch_.must_close = true;
     }
@@ -505,6 +510,11 @@ void Lane::stand_on(const spool::BlockPtr& block) {
   kept_.keep(block);
   if (block->first_index > segment_->next) segment_->skip_to(block->first_index);
   cursor_ = spool::BlockCursor(block, segment_->next);
+}
+
+// Rows that were encoded while the server opened the COPY are enough for a part.
+bool Lane::has_part() const {
+  return batch_.streamed != nullptr && batch_.streamed->buffer.size() >= kHandoverBytes;
 }
 
 // Takes events until they make a part to hand over (then true), the piece or the batch has to
@@ -763,7 +773,7 @@ void Lane::copy_next(Clock::time_point now) {
   const bool has_begun = batch_.copied != nullptr && batch_.copied != batch_.streamed;
   if (has_begun) next = std::find(order.begin(), order.end(), batch_.copied) + 1;
   next = std::find_if(next, order.end(), has_rows);
-  if (next == order.end()) return batch_.is_settled ? piece_done(now) : settle(now);
+  if (next == order.end()) return piece_copied(now);
   (*next)->encoder->append_trailer((*next)->buffer);
   start_copy(**next, std::none_of(next + 1, order.end(), has_rows), now);
 }
@@ -773,13 +783,32 @@ void Lane::settle(Clock::time_point now) {
   database_.start_settle(take_place(true));
 }
 
-// The next piece of the batch, if there is to be one, or the commit.
-void Lane::piece_done(Clock::time_point now) {
-  if (batch_.is_in_pieces) piece_sizes_.passed(batch_.piece_rows);
-  const bool is_last = !batch_.is_in_pieces || batch_.must_close || ++batch_.pieces >= kPiecesMax;
-  if (is_last || !find_next_event()) return start_commit(now);
+// All tables have the piece's rows: on to the next one, if there is to be one, else to the commit.
+void Lane::piece_copied(Clock::time_point now) {
+  const bool may_go_on =
+      batch_.is_in_pieces && !batch_.must_close && batch_.pieces + 1 < kPiecesMax;
+  if (may_go_on && find_next_event()) return next_piece(now);
+  return batch_.is_settled ? start_commit(now) : settle(now);
+}
+
+// A check of the constraints on its own would be one more round trip in which the server rests.
+void Lane::next_piece(Clock::time_point now) {
+  unchecked_.emplace(UncheckedPiece{at_piece_, piece_sizes_});
+  unchecked_->batch.piece_rows = batch_.piece_rows;
+  unchecked_->batch.first_row = batch_.first_row;
+  piece_sizes_.passed(batch_.piece_rows);
+  ++batch_.pieces;
   batch_.savepoint = Savepoint::renew;
   begin_piece(now);
+}
+
+// True: what was refused is the piece before the one that was to begin.
+bool Lane::return_to_unchecked() {
+  if (!unchecked_) return false;
+  batch_ = at_piece_ = std::move(unchecked_->batch);
+  piece_sizes_ = unchecked_->sizes;
+  unchecked_.reset();
+  return true;
 }
 
 // The cursor stands on it. False: there is none yet.
@@ -793,6 +822,7 @@ bool Lane::find_next_event() {
 }
 
 void Lane::start_commit(Clock::time_point now) {
+  if (batch_.is_in_pieces) piece_sizes_.passed(batch_.piece_rows);
   batch_.copy_time = duration_cast<microseconds>(now - batch_.began);
   batch_.commit_began = now;
   segment_->commit_sent_upto = std::max(segment_->commit_sent_upto, segment_->next);
@@ -871,7 +901,8 @@ void Lane::fail(const Failure& failure, Clock::time_point now) {
 // Sends the piece again in smaller ones until the row is alone, then remembers it as refused: the
 // next piece sets it aside and goes on behind it.
 void Lane::row_refused(const Failure& failure, Clock::time_point now) {
-  const bool has_row = in_rows() && batch_.piece_rows > 0;
+  const bool is_of_rows = return_to_unchecked() || in_rows();
+  const bool has_row = is_of_rows && batch_.piece_rows > 0;
   if (has_row && merges_instead(failure)) return send_again(now);
   const bool alone = batch_.piece_rows == 1;
   // A key that is taken where commits were lost: the rows are there and only the watermark is gone.
@@ -960,6 +991,7 @@ void Lane::leave_until(Clock::time_point retry_at, LaneState state) {
   seen_through_.reset();
   cursor_ = {};
   kept_.clear();
+  unchecked_.reset();
   piece_sizes_.forget_suspects();
   if (segment_) {
     segment_->resolved = false;

@@ -151,6 +151,13 @@ class Lane final {
     bool has_quiet = false;
   };
 
+  // A piece whose rows are there. The step that begins the next one checks their deferred
+  // constraints first: what it refuses is this piece.
+  struct UncheckedPiece {
+    Batch batch;       // as it was when the piece began, but for what says which rows it has
+    PieceSizes sizes;  // from before it counted as passed
+  };
+
   [[nodiscard]] Wait start_connecting(Clock::time_point now);
   [[nodiscard]] Wait drive_step(Clock::time_point now);
   [[nodiscard]] Wait step_done(Clock::time_point now);
@@ -175,7 +182,9 @@ class Lane final {
   void begin_piece(Clock::time_point now);
   [[nodiscard]] spool::ReadResult read(std::uint64_t index);
   [[nodiscard]] bool find_next_event();
-  void piece_done(Clock::time_point now);
+  void piece_copied(Clock::time_point now);
+  void next_piece(Clock::time_point now);
+  [[nodiscard]] bool return_to_unchecked();
   [[nodiscard]] CopyPlace take_place(bool settles);
   void start_copy(RouteTable& table, bool settles, Clock::time_point now);
   [[nodiscard]] std::optional<Wait> wait_for_room(Clock::time_point now);
@@ -190,6 +199,7 @@ class Lane final {
   void settle(Clock::time_point now);
   void start_commit(Clock::time_point now);
   void stand_on(const spool::BlockPtr& block);
+  [[nodiscard]] bool has_part() const;
   [[nodiscard]] bool take_events(Clock::time_point now);
   void take_event(const spool::EventView& event);
   void count_row(const spool::EventView& event, std::size_t bytes);
@@ -254,6 +264,7 @@ class Lane final {
   KeptBlocks kept_;  // of segment_: those of the piece under way, or the one that cursor_ is in
   Batch batch_;
   Batch at_piece_;  // batch_ as it was when its piece began, if it is in pieces
+  std::optional<UncheckedPiece> unchecked_;
   std::chrono::microseconds commit_cost_{};  // of W3, smoothed
 };
 

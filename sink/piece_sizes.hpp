@@ -37,7 +37,7 @@ class PieceSizes final {
   void forget_suspects() { before_suspect_ = suspects_ = 0; }
 
  private:
-  const std::uint64_t calm_rows_;
+  std::uint64_t calm_rows_;
   bool in_pieces_ = false;
   bool is_told_ = true;               // where, the last time
   std::uint64_t distance_ = 0;        // between refused rows, about

@@ -108,8 +108,9 @@ Prelude prelude_of(const CopyPlace& place) {
       prelude.statements += 1;
       break;
     case Savepoint::renew:
-      prelude.sql += "RELEASE SAVEPOINT sluice;SAVEPOINT sluice;SET CONSTRAINTS ALL DEFERRED;";
-      prelude.statements += 3;
+      prelude.sql += concat({kSettle, ";RELEASE SAVEPOINT sluice;SAVEPOINT sluice;",
+                             "SET CONSTRAINTS ALL DEFERRED;"});
+      prelude.statements += 4;
       break;
     case Savepoint::return_to:
       prelude.sql += "ROLLBACK TO SAVEPOINT sluice;";

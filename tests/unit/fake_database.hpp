@@ -126,6 +126,7 @@ struct FakeServer {
   sink::Failure refusal{"40001", "as the test wants it", ""};
   std::uint64_t rows_swallowed = 0;         // of each COPY
   std::vector<std::uint64_t> refused_rows;  // numbers, sorted: the table's constraint refuses them
+  std::vector<std::uint64_t> refused_when_checked;  // likewise, by a constraint that is deferred
   bool behind_pooler = false;  // connections live through a failover, transactions do not
   // Tables with a key: what the keys of their rows are, and what else is in them, by the events'
   // numbers. A key that is taken is 23505, or a conflict where rows are merged.
@@ -235,6 +236,7 @@ class FakeDatabase final : public sink::Database {
   }
   void start_copy(const sink::CopyTarget& target, const sink::CopyPlace& place) override {
     stream_.clear();
+    settles_ = place.settles;
     take_place(place);
     copied_ = server_.table_at(std::string(target.table));
     merges_ = target.merge != nullptr;
@@ -419,6 +421,8 @@ class FakeDatabase final : public sink::Database {
         break;
       case sink::Savepoint::make:
       case sink::Savepoint::renew:
+        check_fails_ = place.savepoint == sink::Savepoint::renew && fails_check();
+        if (check_fails_) break;
         if (savepoint_.has_value() == (place.savepoint == sink::Savepoint::make)) {
           broken_protocol_ = true;
         }
@@ -478,12 +482,23 @@ class FakeDatabase final : public sink::Database {
         describe();
         return sink::Progress::done;
       case Step::copy:
+        return std::exchange(check_fails_, false) ? fail("23514") : sink::Progress::done;
+      case Step::settle:
+        return std::exchange(check_fails_, false) || fails_check() ? fail("23514")
+                                                                   : sink::Progress::done;
       case Step::rows:
       case Step::compare:
-      case Step::settle:
         return sink::Progress::done;
     }
     return sink::Progress::failed;
+  }
+
+  // The deferred constraints, over all rows of the transaction.
+  [[nodiscard]] bool fails_check() const {
+    return std::any_of(staged_.numbers.begin(), staged_.numbers.end(), [&](std::uint64_t number) {
+      return std::binary_search(server_.refused_when_checked.begin(),
+                                server_.refused_when_checked.end(), number);
+    });
   }
 
   void describe() {
@@ -543,6 +558,7 @@ class FakeDatabase final : public sink::Database {
     }
     const std::uint64_t rows = staged_.numbers.size() - before;
     rows_copied_ = rows_added_ = rows - std::min(rows, server_.rows_swallowed);
+    if (settles_ && fails_check()) return fail("23514");
     if (!server_.keyed_tables.contains(server_.table_names[copied_])) return sink::Progress::done;
     return add_keyed(before) ? sink::Progress::done : fail("23505");
   }
@@ -675,10 +691,12 @@ class FakeDatabase final : public sink::Database {
   std::uint64_t rows_copied_ = 0;
   std::uint64_t rows_added_ = 0;
   bool merges_ = false;
+  bool settles_ = false;  // the COPY
   std::vector<sink::MergeConflict> conflicts_;
   bool in_transaction_ = false;
   bool aborted_ = false;  // the transaction has failed
   std::optional<FakeRows> savepoint_;
+  bool check_fails_ = false;      // that of the place that was taken last
   bool broken_protocol_ = false;  // a step that needs a transaction was started without one
   FakeRows staged_;               // of the transaction
 };

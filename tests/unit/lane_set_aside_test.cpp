@@ -94,6 +94,50 @@ TEST_CASE("lane: one refused row in each batch costs a fifth of the rows at most
   CHECK(bench.server.rows_sent <= kRows + 10'000 + kRows / 5);
 }
 
+TEST_CASE("lane: rows that a deferred constraint refuses are found in pieces too") {
+  const Numbers of_constraint = *GENERATE_REF(values({&kFirst, &kLast, &kNeighbours}));
+  const Numbers at_once = *GENERATE_REF(values({&kEachSeventh, &kFirst}));
+  const bool two_tables = GENERATE(true, false);
+  std::vector<Route> routes = {kRoute};
+  if (two_tables)
+    routes.insert(routes.begin(),
+                  Route{.match = "none", .table = "other", .columns = kRoute.columns});
+  Bench bench({}, routes);
+  bench.server.refused_when_checked = of_constraint;
+  bench.server.refused_rows = at_once;
+  bench.reader.add(0, 40);
+  REQUIRE(bench.drain());
+  Numbers refused;
+  std::set_union(of_constraint.begin(), of_constraint.end(), at_once.begin(), at_once.end(),
+                 std::back_inserter(refused));
+  CHECK(bench.server.table == bench.all_but(40, refused));
+  CHECK(bench.valid_records() == refused);
+  CHECK(bench.reporter.holds.empty());
+  CHECK(count_steps(bench.server, Step::connect) == 1);
+}
+
+TEST_CASE("lane: between two pieces the server is asked once") {
+  Bench bench({}, {Route{.match = "none", .table = "other", .columns = kRoute.columns}, kRoute});
+  bench.server.refused_rows = {3};
+  bench.reader.add(0, 40);
+  REQUIRE(bench.drain());
+  // One row alone, those before it and those behind it, in one batch.
+  CHECK(bench.server.batches == Numbers{39});
+  CHECK(count_steps(bench.server, Step::settle) == 1);
+}
+
+TEST_CASE("lane: rows are made while the server opens the COPY") {
+  Bench bench;
+  bench.server.fate = [](Step step) { return step == Step::copy ? Fate::slow : Fate::fine; };
+  bench.reader.add(0, 40);
+  while (count_steps(bench.server, Step::copy) == 0) bench.turn();
+  const std::uint64_t reads = bench.reader.reads;
+  bench.turn_without_time();
+  CHECK(bench.reader.reads > reads);  // for what comes behind the first block
+  REQUIRE(bench.drain());
+  CHECK(bench.server.table == numbers_upto(40));
+}
+
 TEST_CASE("lane: blocks whose rows go again are not read again") {
   Bench bench;
   constexpr std::uint64_t kRows = 50'000;
