@@ -11,6 +11,8 @@ namespace {
 constexpr std::uint64_t kAlignment = 8;
 // What cannot be read cannot be read in pieces of this.
 constexpr std::uint64_t kMediumBlockBytes = 4096;
+// How much larger than it has to be a window may stay.
+constexpr std::size_t kKeptWindows = 16;
 
 }  // namespace
 
@@ -22,24 +24,30 @@ Bytes FileWindow::at(std::uint64_t offset, std::size_t count, std::uint64_t limi
   if (!inside) {
     const std::size_t wanted = static_cast<std::size_t>(
         std::min<std::uint64_t>(std::max(count, window_bytes_), limit - offset));
-    fill(offset, wanted);
+    slide(offset, wanted);
     // What is asked for may be good where what comes behind it is not.
-    if (error_ && count < wanted) fill(offset, count);
+    if (error_ && count < wanted) slide(offset, count);
   }
   const std::size_t at = static_cast<std::size_t>(offset - begin_);
   return Bytes(buffer_).subspan(at, std::min(count, filled_ - std::min(filled_, at)));
 }
 
-void FileWindow::fill(std::uint64_t offset, std::size_t bytes) {
-  if (buffer_.size() < bytes) buffer_.resize(bytes);
+// What of it is there already is not read again.
+void FileWindow::slide(std::uint64_t offset, std::size_t bytes) {
+  const bool overlaps = offset >= begin_ && offset < begin_ + filled_;
+  const auto kept_at = overlaps ? static_cast<std::size_t>(offset - begin_) : 0;
+  const std::size_t kept = overlaps ? filled_ - kept_at : 0;
+  if (kept_at != 0) std::memmove(buffer_.data(), buffer_.data() + kept_at, kept);
   // What one large block needed is given back when blocks are small again.
-  if (buffer_.size() > 4 * window_bytes_ && bytes <= window_bytes_) {
-    buffer_ = std::vector<std::byte>(bytes);
+  if (buffer_.size() > kKeptWindows * window_bytes_ && bytes <= window_bytes_) {
+    buffer_.resize(bytes);
+    buffer_.shrink_to_fit();
   }
+  if (buffer_.size() < bytes) buffer_.resize(bytes);
   begin_ = offset;
   std::size_t got = 0;
-  error_ = file_.read(offset, std::span(buffer_).first(bytes), got);
-  filled_ = error_ ? 0 : got;
+  error_ = file_.read(offset + kept, std::span(buffer_).first(bytes).subspan(kept), got);
+  filled_ = kept + (error_ ? 0 : got);
 }
 
 std::optional<ScannedBlock> SegmentScan::block_at(std::uint64_t offset, std::uint64_t limit) {

@@ -29,7 +29,7 @@ class FileWindow final {
   [[nodiscard]] std::error_code error() const { return error_; }
 
  private:
-  void fill(std::uint64_t offset, std::size_t bytes);
+  void slide(std::uint64_t offset, std::size_t bytes);
 
   DiskFile& file_;
   const std::size_t window_bytes_;
@@ -61,7 +61,10 @@ struct ScanEnd {};
 class SegmentScan final {
  public:
   // REQUIRES: `file` outlives the scan and is the segment's.
-  SegmentScan(DiskFile& file, const Uuid& segment, std::size_t window_bytes = 512 * 1024)
+  // `window_bytes`: of small blocks that are read at once. Less than a full block, whose rest then
+  // follows behind what is there of it; of a larger window each full block would leave a piece of
+  // the next one to be moved.
+  SegmentScan(DiskFile& file, const Uuid& segment, std::size_t window_bytes = 128 * 1024)
       : window_(file, window_bytes), segment_(segment) {}
 
   // The block at next_offset(), the damage there, or the end when that is `limit`. Goes on behind
