@@ -6,6 +6,8 @@ namespace sluice::spool {
 namespace {
 
 constexpr std::size_t kTypesMax = 1'000;
+// So many are looked through in less time than a hash takes.
+constexpr std::size_t kFewPatterns = 8;
 
 }  // namespace
 
@@ -14,6 +16,7 @@ TypeMatch::TypeMatch(std::vector<std::string> patterns) : patterns_(std::move(pa
 }
 
 std::optional<std::size_t> TypeMatch::find(std::string_view type) {
+  if (patterns_.size() <= kFewPatterns) return look_up(type);
   if (type == last_type_) return last_found_;
   const auto known = known_.find(type);
   last_found_ = known == known_.end() ? look_up(type) : known->second;

@@ -13,8 +13,8 @@ namespace sluice::spool {
 // A pattern is a whole type, or the beginning of types and a `*` ("tool.*", "*"). The `*` stands
 // only at the end; anywhere else it means itself.
 //
-// Remembers what it found, of a bounded number of types, so that asking again costs a hash; asking
-// for the same type as the last time costs a comparison.
+// Of many patterns it remembers what it found, for a bounded number of types, so that asking again
+// costs a hash; asking for the same type as the last time costs a comparison.
 //
 // Thread: one.
 class TypeMatch final {

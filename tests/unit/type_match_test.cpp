@@ -2,6 +2,8 @@
 #include <catch2/catch.hpp>
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "spool/type_match.hpp"
 
@@ -35,11 +37,29 @@ TEST_CASE("type match: a star that is not the last character means itself") {
 }
 
 TEST_CASE("type match: more types than it remembers are found all the same") {
-  TypeMatch match({"even*", "*"});
+  std::vector<std::string> patterns = {"even*", "*"};
+  while (patterns.size() < 20)
+    patterns.insert(patterns.begin(), "no." + std::to_string(patterns.size()));
+  TypeMatch match(patterns);
   for (int round = 0; round < 2; ++round) {
     for (int i = 0; i < 3'000; ++i) {
       const bool even = i % 2 == 0;
-      CHECK(match.find((even ? "even" : "odd") + std::to_string(i)) == (even ? 0u : 1u));
+      CHECK(match.find((even ? "even" : "odd") + std::to_string(i)) == (even ? 18u : 19u));
+    }
+  }
+}
+
+TEST_CASE("type match: one of many patterns is found however often it is asked for") {
+  std::vector<std::string> patterns;
+  for (int i = 0; i < 50; ++i) patterns.push_back("type." + std::to_string(i));
+  TypeMatch match(patterns);
+  for (const char* type :
+       {"type.7", "type.7", "type.49", "type.7", "type.50", "type.50", "type.7"}) {
+    const std::string_view number = std::string_view(type).substr(5);
+    if (number == "50") {
+      CHECK_FALSE(match.find(type));
+    } else {
+      CHECK(match.find(type) == static_cast<std::size_t>(number == "7" ? 7 : 49));
     }
   }
 }
