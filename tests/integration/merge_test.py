@@ -220,6 +220,17 @@ class Merge(FaultTest):
                 self.query(prepare)
                 self.meet_in_opposite_order(2_000)
 
+    def test_a_batch_is_sorted_in_memory(self):
+        self.query(f"ALTER DATABASE {self.dbname} SET work_mem = '64kB'")
+        self.query(TABLE + ", PRIMARY KEY (id))")
+        daemon = self.start_routed(route("notes", "merge"), settings={"postgres": {"batch_delay": "1s"}})
+        self.send(daemon, *[note(n, source="p" * 250) for n in range(9_000)])
+        self.assertEqual(daemon.stop(), 0)
+        self.assertEqual(self.query("SELECT count(*) FROM notes"), [(9_000,)])
+        self.wait_for_counts()
+        self.assertEqual(self.query("SELECT temp_files FROM pg_stat_database WHERE datname ="
+                                    " current_database()"), [(0,)])
+
     def test_rows_that_the_database_counts_are_counted_as_they_came(self):
         self.query(TABLE + ", PRIMARY KEY (id), nth bigint GENERATED ALWAYS AS IDENTITY, serial bigserial)")
         daemon = self.start_routed(route("notes", "merge"))
@@ -248,12 +259,15 @@ class Merge(FaultTest):
             self.assertEqual(lane.stop(), 0)
             self.assertNotIn("40P01", lane.log_text())
         self.assertEqual((self.numbers(), self.dead()), (list(range(count)), []))
-        # Each connection tells what it counted when it ends.
-        wait_until(lambda: self.query("SELECT count(*) FROM pg_stat_activity WHERE application_name ="
-                                      " 'sluice' OR query LIKE '%%sluice_merge%%' AND pid <>"
-                                      " pg_backend_pid()") == [(0,)], 20, "the lanes' connections to end")
+        self.wait_for_counts()
         self.assertEqual(self.query("SELECT deadlocks FROM pg_stat_database WHERE datname ="
                                     " current_database()"), [(0,)])
+
+    def wait_for_counts(self):
+        """A connection tells pg_stat_database what it counted when it ends."""
+        wait_until(lambda: self.query("SELECT count(*) FROM pg_stat_activity WHERE datname ="
+                                      " current_database() AND pid <> pg_backend_pid()") == [(0,)],
+                   20, "the connections to end")
 
     def test_through_pgbouncer_and_killed_backends(self):
         self.query(TABLE + ", PRIMARY KEY (id))")
