@@ -27,6 +27,8 @@ constexpr std::size_t kQuietChunkBytes = 16 * 1024;
 constexpr milliseconds kBatchTimeMax{1'000};
 // Each savepoint is a subtransaction: 64 of them are what the server keeps at hand.
 constexpr std::uint64_t kPiecesMax = 60;
+// How long a batch may be made longer by refused pieces, in its delays.
+constexpr int kDelaysMax = 4;
 // Batches are whole again after so many times batch_rows_max rows with none refused.
 constexpr std::uint64_t kCalmBatches = 10;
 constexpr std::chrono::seconds kLookAgain{30};
@@ -404,6 +406,7 @@ void Lane::open_batch(const spool::BlockPtr& block, Clock::time_point now) {
 // REQUIRES: the cursor stands on an event.
 void Lane::begin_piece(Clock::time_point now) {
   kept_.forget_below(segment_->next);
+  batch_.piece_began = now;
   batch_.piece_from = segment_->next;
   batch_.piece_rows = 0;
   batch_.streamed = batch_.copied = nullptr;
@@ -939,12 +942,22 @@ void Lane::send_again(Clock::time_point now) {
     start(Phase::rolling_back, now, options_.copy_timeout);
     return database_.start_rollback();
   }
+  const Clock::time_point piece_began = batch_.piece_began;
   batch_ = at_piece_;
+  give_back(now - piece_began);
   batch_.is_open = true;
   batch_.savepoint = Savepoint::return_to;
   segment_->next = batch_.piece_from;
   if (!find_next_event()) return leave_until(now, LaneState::connecting);
   begin_piece(now);
+}
+
+// The time of a piece that was refused is no reason to close a batch with fewer rows: a commit
+// costs more. But nobody quiet waits for it, and the bulk not for long.
+void Lane::give_back(Clock::duration lost) {
+  if (batch_.has_quiet) return;
+  const Clock::time_point latest = batch_.began + kDelaysMax * batch_.delay;
+  batch_.closes_at = std::max(batch_.closes_at, std::min(batch_.closes_at + lost, latest));
 }
 
 void Lane::rolled_back() {

@@ -130,6 +130,7 @@ class Lane final {
     bool is_in_pieces = false;
     std::uint64_t pieces = 0;  // that passed
     // Of the piece under way, which is the whole batch if that is not in pieces.
+    Clock::time_point piece_began;  // or began again
     std::uint64_t piece_from = 0;
     std::uint64_t piece_rows = 0;
     std::uint64_t first_row = 0;     // the index of the first row in it
@@ -217,6 +218,7 @@ class Lane final {
   void row_refused(const Failure& failure, Clock::time_point now);
   [[nodiscard]] std::uint64_t suspected_row(const Failure& failure) const;
   void send_again(Clock::time_point now);
+  void give_back(Clock::duration lost);
   void rolled_back();
   [[nodiscard]] bool merges_instead(const Failure& failure);
   [[nodiscard]] bool in_rows() const;

@@ -126,6 +126,32 @@ TEST_CASE("lane: between two pieces the server is asked once") {
   CHECK(count_steps(bench.server, Step::settle) == 1);
 }
 
+TEST_CASE("lane: the time that refused pieces take does not make batches smaller") {
+  const auto batches = [](bool is_poisoned) {
+    LaneOptions options;
+    options.batch_rows_max = 100'000;
+    Bench bench(options);
+    bench.server.refused_rows = {0};
+    bench.reader.open();
+    bench.reader.append(0, 1);
+    REQUIRE(bench.drain());  // from now on in pieces
+    bench.server.batches.clear();
+    bench.server.fate = [&](Step step) {
+      // What the server takes for the rows of a COPY.
+      if (step == Step::finish) bench.now += std::chrono::milliseconds(3);
+      return Fate::fine;
+    };
+    for (std::uint64_t number = 500; is_poisoned && number < 200'000; number += 10'000) {
+      bench.server.refused_rows.push_back(number);
+    }
+    for (std::uint64_t first = 1; first < 200'001; first += 500) bench.reader.append(first, 500);
+    REQUIRE(bench.drain());
+    return bench.server.batches.size();
+  };
+  // Pieces are shorter where rows are refused, so that there are more of them.
+  CHECK(2 * batches(true) <= 3 * batches(false));
+}
+
 TEST_CASE("lane: rows are made while the server opens the COPY") {
   Bench bench;
   bench.server.fate = [](Step step) { return step == Step::copy ? Fate::slow : Fate::fine; };
