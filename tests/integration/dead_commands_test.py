@@ -2,6 +2,7 @@
 """`sluice dead list|show|retry|purge` beside a running daemon and without one: records by state, what is void, nothing
 of a payload but where it is asked for; and what `sluice show` tells of them."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -272,6 +273,17 @@ class RefusedLines(DeadCommands):
         self.assertEqual(daemon.stop(), 0)
         self.assertIn("2 records purged\n", self.dead(daemon, "purge", "--code", "not_object").stdout)
         self.assertEqual([record["state"] for record in self.listed(daemon)], ["rejected", "dead"])
+
+    def test_two_do_not_purge_them_at_once(self):
+        daemon = self.start_daemon()
+        self.refuse_lines(daemon, b"[1]")
+        with open(os.path.join(daemon.spool_dir, "aside", "rejects.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.assertIn("refused lines", self.dead(daemon, "purge", "--code", "not_object",
+                                                     code=75).stderr)
+        self.assertEqual(len(self.listed(daemon)), 1)
+        self.dead(daemon, "purge", "--code", "not_object")
+        self.assertEqual(self.listed(daemon), [])
 
     def test_without_postgres_nothing_is_purged_of_what_it_has_a_say_in(self):
         daemon = self.start_daemon()
