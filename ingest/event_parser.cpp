@@ -519,7 +519,9 @@ class EventParser::Document {
     if (!rule.stores_key) return;
     const std::size_t begin = line_.size() + tail_.size();
     tail_text_ = tail_;
-    tail_text_ += '"' + computed_key_.digits() + '"';
+    tail_text_ += '"';
+    tail_text_ += computed_key_.digits();
+    tail_text_ += '"';
     tail_ = tail_text_;
     fields_.push_back(
         span(Field::dedupe_key, ValueKind::string, begin, line_.size() + tail_.size() - begin));

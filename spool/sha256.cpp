@@ -35,11 +35,10 @@ Sha256 hmac_sha256(std::string_view key, std::string_view text) {
 
 std::string hex_text(const Sha256& hash, std::size_t digits) {
   constexpr std::string_view kHex = "0123456789abcdef";
-  std::string text;
-  text.reserve(digits);
+  std::string text(digits, '\0');
   for (std::size_t i = 0; i < digits; ++i) {
     const unsigned char byte = hash[i / 2];
-    text += kHex[i % 2 == 0 ? byte >> 4 : byte & 15];
+    text[i] = kHex[i % 2 == 0 ? byte >> 4 : byte & 15];
   }
   return text;
 }
