@@ -49,7 +49,10 @@ std::error_code ask_to_let_go_of_rejects(Disk& disk) {
 }
 
 bool take_request_to_let_go_of_rejects(Disk& disk) {
-  return !disk.remove(kRejectPurgeRequest);
+  // There seldom is one, and a look changes nothing in the directory.
+  const auto opened = disk.open(kRejectPurgeRequest, OpenMode::read_only);
+  return std::holds_alternative<std::unique_ptr<DiskFile>>(opened) &&
+         !disk.remove(kRejectPurgeRequest);
 }
 
 std::error_code purge_reject_file(Disk& disk, std::uint32_t number, const std::set<Position>& lines,
