@@ -29,6 +29,32 @@ CommitWatch::CommitWatch(std::size_t lanes) {
   for (std::size_t i = 0; i < lanes; ++i) lanes_.push_back(std::make_unique<Lane>());
 }
 
+void CommitWatch::appended(const BlockEnd& end) {
+  Lane& lane = *lanes_.at(end.lane);
+  const std::lock_guard lock(lane.mutex);
+  if (lane.newest == end.position.segment) return;
+  lane.newest = end.position.segment;
+  forget_whole(lane);
+}
+
+CommitWatch::Told& CommitWatch::told_of(Lane& lane, const spool::Uuid& segment) {
+  const auto known = std::find_if(lane.told.begin(), lane.told.end(),
+                                  [&](const Told& told) { return told.segment == segment; });
+  return known != lane.told.end() ? *known : lane.told.emplace_back(Told{segment});
+}
+
+// No watch comes for them any more.
+void CommitWatch::forget_whole(Lane& lane) {
+  std::erase_if(lane.told, [&](const Told& told) {
+    const bool goes = told.is_whole() && lane.newest != told.segment;
+    if (goes) {
+      std::erase_if(lane.refused,
+                    [&](const Refused& each) { return each.row.segment == told.segment; });
+    }
+    return goes;
+  });
+}
+
 void CommitWatch::watch(std::span<const BlockEnd> ends, std::shared_ptr<AckLedger> ledger,
                         AckLedger::Ticket number, ChunkRows rows) {
   const auto ticket = std::make_shared<Ticket>();
@@ -43,9 +69,7 @@ void CommitWatch::watch(std::span<const BlockEnd> ends, std::shared_ptr<AckLedge
     std::vector<RefusedLine> refused;
     {
       const std::lock_guard lock(lane.mutex);
-      // Enough to see any commit since the append: no later segment has a block before the next
-      // one is appended, so the lane's last commit is of this segment if it passed the end.
-      committed = lane.committed && reaches(*lane.committed, end.position);
+      committed = told_of(lane, end.position.segment).upto >= end.position.index;
       if (!committed) lane.waiting.push_back({end.position, ticket});
       if (committed) find_refused(end.lane, lane, ticket, refused);
     }
@@ -62,12 +86,11 @@ void CommitWatch::committed(spool::LaneIndex index, const spool::Position& upto)
   std::vector<RefusedLine> refused;
   {
     const std::lock_guard lock(lane.mutex);
+    Told& told = told_of(lane, upto.segment);
+    told.before = std::exchange(told.upto, upto.index);
     std::erase_if(lane.refused, [&](const Refused& each) {
-      return each.row.segment != upto.segment ||
-             (lane.committed && each.row.segment == lane.committed->segment &&
-              each.row.index < lane.committed->index);
+      return each.row.segment == upto.segment && each.row.index < told.before;
     });
-    lane.committed = upto;
     const auto first =
         std::find_if(lane.waiting.begin(), lane.waiting.end(),
                      [&](const Waiting& w) { return w.end.segment == upto.segment; });
@@ -76,6 +99,7 @@ void CommitWatch::committed(spool::LaneIndex index, const spool::Position& upto)
     std::move(first, last, std::back_inserter(reached));
     lane.waiting.erase(first, last);
     for (const Waiting& waiting : reached) find_refused(index, lane, waiting.ticket, refused);
+    forget_whole(lane);
   }
   for (const auto& [ticket, row] : refused) ticket->ledger->row_refused(row.line, row.sqlstate);
   for (const Waiting& waiting : reached) end_one(*waiting.ticket);

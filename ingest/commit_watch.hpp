@@ -38,17 +38,21 @@ class CommitWatch final {
   CommitWatch(const CommitWatch&) = delete;
   CommitWatch& operator=(const CommitWatch&) = delete;
 
+  // A block was appended to the lane: watches may be for its end from now on, and for no end
+  // before.
+  void appended(const BlockEnd& end);
   // The ticket's ledger is told when in each of these lanes everything before the block's end is
   // committed; at once if it is so already, also of a commit that came before this call.
   // Before that it is told which of the chunk's own rows were refused; `rows` has no lines if the
   // chunk has none.
-  // REQUIRES: each is the end of the block that was appended to its lane last.
+  // REQUIRES: each is the end of the block that was appended to its lane last, as appended() knows.
   void watch(std::span<const BlockEnd> ends, std::shared_ptr<AckLedger> ledger,
              AckLedger::Ticket ticket, ChunkRows rows = {});
   // The row at this position was refused for itself and is set aside; committed() will pass it.
   void refused(spool::LaneIndex lane, const spool::Position& row, std::string_view sqlstate);
-  // Everything of the segment before the position is committed. A position may come again after a
-  // failover that lost commits.
+  // Everything of the segment before the position is committed; index UINT64_MAX: all that it ever
+  // will have. A position may come again after a failover that lost commits, and one of an older
+  // segment after one of a newer.
   void committed(spool::LaneIndex lane, const spool::Position& upto);
 
  private:
@@ -71,14 +75,25 @@ class CommitWatch final {
     std::shared_ptr<Ticket> ticket;
     AckLedger::RefusedRow row;
   };
+  // What was told of a segment: the last, and what was before that.
+  struct Told {
+    spool::Uuid segment;
+    std::uint64_t upto = 0;
+    std::uint64_t before = 0;
+
+    [[nodiscard]] bool is_whole() const { return upto == UINT64_MAX; }
+  };
   struct Lane {
     std::mutex mutex;
-    std::deque<Waiting> waiting;               // in the order in which their blocks were appended
-    std::optional<spool::Position> committed;  // the last that was told
+    std::deque<Waiting> waiting;        // in the order in which their blocks were appended
+    std::optional<spool::Uuid> newest;  // the segment of the block that was appended last
+    std::vector<Told> told;             // of the newest segment, and of others that are not whole
     // Not committed, or since the commit before the last: a watch may come as late as that.
     std::vector<Refused> refused;
   };
 
+  static Told& told_of(Lane& lane, const spool::Uuid& segment);
+  static void forget_whole(Lane& lane);
   static void find_refused(spool::LaneIndex index, const Lane& lane,
                            const std::shared_ptr<Ticket>& ticket, std::vector<RefusedLine>& found);
   static void end_one(Ticket& ticket);

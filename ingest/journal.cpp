@@ -184,6 +184,7 @@ void Journal::watch(Share& share, const std::optional<BlockEnd>& end, std::uint6
 }
 
 void Journal::remember(const BlockEnd& end) {
+  stages_.commits.appended(end);
   const auto known = std::find_if(ends_.begin(), ends_.end(),
                                   [&](const BlockEnd& other) { return other.lane == end.lane; });
   if (known == ends_.end()) {

@@ -82,6 +82,28 @@ TEST_CASE("commit watch: a later segment says nothing of one whose commits were 
   CHECK(f.acked() == 2);
 }
 
+TEST_CASE("commit watch: an older segment that turns out whole hides no commit of the newer one") {
+  const bool was_told = GENERATE(false, true);
+  Fixture f;
+  f.commits.appended({0, at(1, 5)});
+  if (was_told) f.commits.committed(0, at(1, 3));
+  f.commits.appended({0, at(2, 20)});
+  f.commits.refused(0, at(2, 12), "23514");
+  f.commits.committed(0, at(1, UINT64_MAX));
+  f.commits.committed(0, at(2, 20));
+  f.commits.committed(0, at(1, UINT64_MAX));
+  f.watch_rows(at(2, 10), 20, {{1, 10}});
+  const auto progress = f.ledger->take_progress();
+  CHECK(progress.acked == 10);
+  CHECK(progress.refused_rows == std::vector<AckLedger::RefusedRow>{{3, "23514"}});
+  // Nor does the newest, whose end is still waited for.
+  f.commits.committed(0, at(2, UINT64_MAX));
+  f.commits.committed(0, at(1, UINT64_MAX));
+  f.lines = 10;
+  f.watch({{0, at(2, 20)}});
+  CHECK(f.acked() == 11);
+}
+
 TEST_CASE("commit watch: a chunk that waits for several lanes waits for the last of them") {
   Fixture f;
   f.watch({{0, at(1, 10)}, {1, at(2, 5)}});
