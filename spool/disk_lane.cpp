@@ -200,9 +200,12 @@ ReadResult DiskLane::read_file(const LaneSegment& segment, std::uint64_t index) 
       damage = *bad;
     } else if (const auto* block = std::get_if<ScannedBlock>(&step)) {
       const std::uint64_t first = block->header.first_index;
-      if (damage) {
-        report_damage(segment, *damage, at.next_index, first - at.next_index);
-        if (first > at.next_index && !lost_from) lost_from = at.next_index;
+      const std::uint64_t lost = first - std::min(first, at.next_index);
+      // Also where no byte is bad: whoever wrote this left events out.
+      if (damage || lost > 0) {
+        const Damage hole = damage.value_or(Damage{block->offset, block->offset});
+        report_damage(segment, hole, at.next_index, lost);
+        if (lost > 0 && !lost_from) lost_from = at.next_index;
       }
       damage.reset();
       at.next_index = block->header.end_index();

@@ -114,6 +114,7 @@ void mend_checksums(std::vector<std::byte>& content) {
 // Changes a field of the header of one of the blocks, with its checksum.
 void change_header(std::vector<std::byte>& content, unsigned which, unsigned field,
                    std::uint64_t value) {
+  if (content.size() < kSegmentHeaderBytes) return;
   const auto decoded = decode_segment_header(content);
   const auto* const segment = std::get_if<SegmentHeader>(&decoded);
   std::size_t at = kSegmentHeaderBytes;
