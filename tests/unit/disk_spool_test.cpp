@@ -301,6 +301,26 @@ TEST_CASE("disk spool: what can never be read costs the block that it is in, and
   CHECK(kept.size() == fourth - third);
 }
 
+TEST_CASE("disk spool: events that are not there although no byte is bad are counted") {
+  const bool ends_with_events = GENERATE(true, false);
+  Fixture f;
+  f.append(0, 2);
+  const std::string name = segment_files(f.disk).front();
+  const auto second = static_cast<std::ptrdiff_t>(f.disk.content(name).size());
+  f.append(2, 3);
+  const auto third = static_cast<std::ptrdiff_t>(f.disk.content(name).size());
+  if (ends_with_events) f.append(5, 2);
+  f.pass(1'500);  // an empty block comes behind
+  auto bytes = f.disk.content(name);
+  REQUIRE(static_cast<std::ptrdiff_t>(bytes.size()) > third);
+  bytes.erase(bytes.begin() + second, bytes.begin() + third);
+  f.disk.set_content(name, bytes);
+  f.kill_and_restart();
+  CHECK(f.deliver() == (ends_with_events ? Numbers{0, 1, 5, 6} : Numbers{0, 1}));
+  CHECK(f.reporter.lost == 3);
+  CHECK(f.spool->events_held() == 0);
+}
+
 TEST_CASE("disk spool: a failed sync moves the group to a segment that supersedes") {
   for (const bool crash : {false, true}) {
     Fixture f;
