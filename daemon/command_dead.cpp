@@ -19,6 +19,7 @@
 #include "daemon/dead_retry.hpp"
 #include "daemon/exit_code.hpp"
 #include "daemon/printable.hpp"
+#include "daemon/standard_output.hpp"
 #include "spool/aside_line.hpp"
 #include "spool/posix_disk.hpp"
 #include "spool/timestamp.hpp"
@@ -29,18 +30,6 @@ namespace {
 
 constexpr std::size_t kShortSegment = 8;  // of a uuid: enough to tell some thousand segments apart
 constexpr std::size_t kLineShownMax = 512u << 20;
-
-void print(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
-    throw std::system_error(errno, std::generic_category(), "writing the output");
-  }
-}
-
-void flush() {
-  if (std::fflush(stdout) != 0) {
-    throw std::system_error(errno, std::generic_category(), "writing the output");
-  }
-}
 
 std::string seconds_text(std::int64_t us) {
   return utc_text(us).substr(0, 19) + "Z";

@@ -17,6 +17,7 @@
 #include "daemon/exit_code.hpp"
 #include "daemon/json_outline.hpp"
 #include "daemon/printable.hpp"
+#include "daemon/standard_output.hpp"
 #include "spool/uuid.hpp"
 
 namespace sluice::daemon {
@@ -91,12 +92,6 @@ std::string known(BlockingPostgres& postgres, const std::string& asked) {
   return "{}";
 }
 
-void print(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-    throw std::system_error(errno, std::generic_category(), "writing the output");
-  }
-}
-
 int complain(const std::string& what, ExitCode code) {
   fmt::print(stderr, "sluice: {}\n", what);
   return code;
@@ -166,6 +161,7 @@ int show(const config::Settings& settings, const ShowOptions& options) {
   if (known_about == "{}" && mentions.empty()) return complain_of_nothing(asked, options.id);
   const std::string about = told(known_about, options, mentions);
   print(options.json ? about + "\n" : json_outline(about));
+  flush();
   return kExitOk;
 }
 

@@ -17,6 +17,7 @@
 #include "daemon/exit_code.hpp"
 #include "daemon/printable.hpp"
 #include "daemon/spool_survey.hpp"
+#include "daemon/standard_output.hpp"
 #include "spool/event_record.hpp"
 
 namespace sluice::daemon {
@@ -26,18 +27,6 @@ namespace {
 using spool::EventView;
 
 const std::function<void(const spool::ScannedBlock&)> kNothing = [](const auto&) {};
-
-void print(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
-    throw std::system_error(errno, std::generic_category(), "writing the output");
-  }
-}
-
-void flush() {
-  if (std::fflush(stdout) != 0) {
-    throw std::system_error(errno, std::generic_category(), "writing the output");
-  }
-}
 
 void complain(std::string_view text) {
   fmt::print(stderr, "sluice: {}\n", text);
