@@ -5,12 +5,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <map>
 #include <stdexcept>
-#include <system_error>
 #include <utility>
 
 #include "config/units.hpp"

@@ -5,7 +5,6 @@
 
 #include <fmt/core.h>
 
-#include <cerrno>
 #include <cstdio>
 #include <string_view>
 #include <system_error>

@@ -6,13 +6,11 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
 #include <functional>
 #include <limits>
 #include <map>
 #include <string_view>
-#include <system_error>
 
 #include "daemon/exit_code.hpp"
 #include "daemon/printable.hpp"
