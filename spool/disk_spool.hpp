@@ -46,8 +46,9 @@ class SpoolReporter {
 
   // Bytes past the last durable one that are no whole block: a write that a crash cut short.
   virtual void torn_tail(const Uuid& segment, std::uint64_t bytes) = 0;
-  // Durable bytes that are bad: a copy is in quarantine/. `events` were lost with them, from
-  // `first_index` on; none: how many cannot be known (the file has no good block after it).
+  // Durable bytes that are bad: a copy is in quarantine/; `bytes` is 0 where none is, and events
+  // are left out all the same. `events` were lost with them, from `first_index` on; none: how many
+  // cannot be known (the file has no good block after it).
   virtual void quarantined(const Uuid& segment, std::uint64_t first_index,
                            std::optional<std::uint64_t> events, std::uint64_t bytes) = 0;
   // The bytes there cannot be read; a lane tries again for half a minute before it counts them as

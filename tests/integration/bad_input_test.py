@@ -11,6 +11,7 @@ import unittest
 
 from support.asking import Asking
 from support.producer import send
+from support.refused_lines import kept_in
 from support.sluice_test import SluiceTest
 from support.waiting import wait_until
 
@@ -120,15 +121,6 @@ ROWS = [
         [marked(b'"data":"\\u001b[2J${jndi:ldap://x}"'), marked(b'"source":"\'; DROP TABLE events; --"')]),
     Row("a TLS hello, HTTP", "syntax", [b"\x16\x03\x01\x02" + MARK, b"GET /" + MARK + b" HTTP/1.1"]),
 ]
-
-
-def kept_in(daemon):
-    records = []
-    for path in sorted(glob.glob(os.path.join(daemon.spool_dir, "aside", "rejects-*.ndjson"))):
-        with open(path, "rb") as file:
-            for line in file.read().decode(errors="surrogateescape").split("\n")[:-1]:
-                records.append(json.loads(line))
-    return records
 
 
 class BadInput(SluiceTest):

@@ -2,24 +2,14 @@
 """Refused lines of producers that did not ask for acks are kept with their code, within bounds."""
 
 import glob
-import json
 import os
 import unittest
 
 from support.asking import Asking
 from support.producer import send
+from support.refused_lines import kept_in
 from support.sluice_test import SluiceTest
 from support.waiting import wait_until
-
-
-def kept_in(daemon):
-    """The records of refused lines, in their order; what is not yet a whole line is left out."""
-    records = []
-    for path in sorted(glob.glob(os.path.join(daemon.spool_dir, "aside", "rejects-*.ndjson"))):
-        with open(path, "rb") as file:
-            for line in file.read().decode(errors="surrogateescape").split("\n")[:-1]:
-                records.append(json.loads(line))
-    return records
 
 
 class Rejects(SluiceTest):

@@ -59,6 +59,17 @@ struct RecordingReporter final : SpoolReporter {
   std::vector<std::string> aside;
 };
 
+// An event whose dedupe key is its number.
+Chunk keyed_chunk(ByteBudget& budget, std::uint64_t n) {
+  RecordHeader header{};
+  header.flags = kHasDedupeKey;
+  header.dedupe_hash[0] = n;
+  header.id = sluice::tests::numbered_id(n);
+  Chunk chunk(budget, 500);
+  chunk.append(header, {}, "{}", "");
+  return chunk;
+}
+
 DiskSpoolOptions small(std::size_t lanes = 1) {
   DiskSpoolOptions options;
   options.lanes = lanes;
@@ -813,13 +824,7 @@ TEST_CASE(
 TEST_CASE("disk spool: keys that a side file did not take are read from the segment at a start") {
   Fixture f;
   const auto append_key = [&](std::uint64_t n) {
-    RecordHeader header{};
-    header.flags = kHasDedupeKey;
-    header.dedupe_hash[0] = n;
-    header.id = sluice::tests::numbered_id(n);
-    Chunk chunk(f.budget, 500);
-    chunk.append(header, {}, "{}", "");
-    append_block(*f.spool, 0, std::move(chunk), f.now);
+    append_block(*f.spool, 0, keyed_chunk(f.budget, n), f.now);
     f.now.unix_us += 1'000;
   };
   int fails = 1;
@@ -848,13 +853,8 @@ TEST_CASE("disk spool: no key stays of a group that another start did not find i
   for (int writes = 0; writes < 8; ++writes) {
     Fixture f;
     const auto try_append_key = [&](std::uint64_t n) {
-      RecordHeader header{};
-      header.flags = kHasDedupeKey;
-      header.dedupe_hash[0] = n;
-      header.id = sluice::tests::numbered_id(n);
       std::vector<Chunk> chunks;
-      chunks.emplace_back(f.budget, 500);
-      chunks.back().append(header, {}, "{}", "");
+      chunks.push_back(keyed_chunk(f.budget, n));
       return f.spool->append(0, chunks, {}, f.now).has_value();
     };
     REQUIRE(try_append_key(0));
