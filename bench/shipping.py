@@ -33,9 +33,11 @@ def sluice_send(socket_path, files):
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The tables that rows are to arrive in, and SQL that makes them of the fresh ones."""
+    """The tables that rows are to arrive in, SQL that makes them of the fresh ones, and how many rows are
+    in them then."""
     prepare: str = ""
     tables: tuple = ("events",)
+    rows_before: int = 0
 
 
 @contextlib.contextmanager
@@ -78,7 +80,7 @@ def measure(cluster, files, runner, target=Target()):
     result.setdefault("seconds", time.monotonic() - started)
     result["postgres_cpu_s"] = cluster.cpu_seconds() - cpu_before
     result["rows_per_s"] = files.events / result["seconds"]
-    rows = sum(cluster.rows(table) for table in target.tables)
+    rows = sum(cluster.rows(table) for table in target.tables) - target.rows_before
     if rows != files.rows:
         raise RuntimeError(f"{rows} rows where {files.rows} had to be")
     return result

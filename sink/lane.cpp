@@ -691,7 +691,7 @@ void Lane::finish_copy(Clock::time_point now) {
 }
 
 void Lane::copy_finished(Clock::time_point now) {
-  const RouteTable& table = *batch_.copied;
+  RouteTable& table = *batch_.copied;
   const std::uint64_t rows = database_.rows_copied();
   const bool may_lack = table.route.trigger_may_skip && !table.is_merging;
   if (rows > table.rows || (rows < table.rows && !may_lack)) {
@@ -700,7 +700,9 @@ void Lane::copy_finished(Clock::time_point now) {
   const std::uint64_t added = std::min(rows, database_.rows_added());
   batch_.rows_added += added;
   batch_.not_added += rows - added;
-  if (added == rows || !table.is_merging) return copy_next(now);
+  if (!table.is_merging) return copy_next(now);
+  table.merged(added < rows);
+  if (added == rows) return copy_next(now);
   if (table.plan->compare.empty()) {
     return table.plan->conflicts_at_once ? compared(now) : copy_next(now);
   }
@@ -965,13 +967,9 @@ void Lane::rolled_back() {
   segment_->next = segment_->committed;
 }
 
-// A key that is taken, met by rows that were not merged: those of this batch are, next time.
 bool Lane::merges_instead(const Failure& failure) {
-  RouteTable* const table = batch_.copied;
-  const bool is_of_copy = phase_ != Phase::settling && table != nullptr;
-  if (failure.sqlstate != "23505" || !is_of_copy || table->is_merging || !table->plan) return false;
-  table->merges_below = segment_->next;
-  return true;
+  const bool is_of_copy = phase_ != Phase::settling && batch_.copied != nullptr;
+  return is_of_copy && batch_.copied->merges_instead(failure, segment_->next);
 }
 
 // The server has rows of the batch, and no COMMIT yet.

@@ -151,7 +151,7 @@ std::string in_order(const Route& route, const CatalogTable& table, const Pieces
 }
 
 std::string insert(const Route& route, const CatalogTable& table, const Pieces& with,
-                   std::string_view from, std::string_view row, std::string_view returning) {
+                   std::string_view from, std::string_view row) {
   const bool gives_identity =
       std::any_of(route.columns.begin(), route.columns.end(), [&](const Column& column) {
         const CatalogColumn* const found = find_column(table, column.name);
@@ -162,7 +162,7 @@ std::string insert(const Route& route, const CatalogTable& table, const Pieces& 
                  " FROM ", from, in_order(route, table, with, row), " ON CONFLICT (",
                  quoted_identifiers(with.key.columns), ")",
                  with.key.predicate.empty() ? "" : " WHERE " + with.key.predicate,
-                 " DO NOTHING RETURNING ", returning});
+                 " DO NOTHING"});
 }
 
 std::string numbered_rows(const Pieces& with) {
@@ -171,9 +171,12 @@ std::string numbered_rows(const Pieces& with) {
 }
 
 std::string same_key(const UniqueKey& key, std::string_view one, std::string_view other) {
-  const std::string_view equals = key.nulls_are_equal ? " IS NOT DISTINCT FROM " : " = ";
   return joined(key.columns, " AND ", [&](const std::string& name) {
-    return concat({one, ".", name, equals, other, ".", name});
+    const std::string equal = concat({one, ".", name, " = ", other, ".", name});
+    if (!key.nulls_are_equal) return equal;
+    // IS NOT DISTINCT FROM uses no index.
+    return concat(
+        {"(", equal, " OR (", one, ".", name, " IS NULL AND ", other, ".", name, " IS NULL))"});
   });
 }
 
@@ -191,8 +194,7 @@ bool tells_conflicts(const Route& route, const CatalogTable& table) {
 
 std::string merge_statement(const Route& route, const CatalogTable& table, const Pieces& with) {
   if (!tells_conflicts(route, table)) {
-    return concat({"WITH added AS (", insert(route, table, with, with.temporary, "ctid", "1"),
-                   ") SELECT count(*) FROM added"});
+    return insert(route, table, with, with.temporary, "ctid");
   }
   const std::string keys = quoted_identifiers(with.key.columns);
   const std::string where =
@@ -201,7 +203,9 @@ std::string merge_statement(const Route& route, const CatalogTable& table, const
   return concat({"WITH s AS MATERIALIZED (",
                  numbered_rows(with),
                  "), added AS (",
-                 insert(route, table, with, "s", kRow, keys),
+                 insert(route, table, with, "s", kRow),
+                 " RETURNING ",
+                 keys,
                  "), keyed AS (SELECT ",
                  kRow,
                  ",",
@@ -236,6 +240,8 @@ std::string compare_statement(const Route& route, const CatalogTable& table, con
     }
   }
   const std::string& predicate = with.key.predicate;
+  // Each row is looked for by the index: LIMIT keeps the server from a join that reads the whole
+  // table, which it takes to be small beside a temporary one that it has no statistics of.
   // A row that is not there is told only where each row must be: rows that a partial index passes
   // over are not looked for.
   const std::string found = concat({"t.", kFound, " IS NOT NULL"});
@@ -251,16 +257,16 @@ std::string compare_statement(const Route& route, const CatalogTable& table, con
                  agree(columns.times),
                  " FROM (",
                  numbered_rows(with),
-                 ") AS s LEFT JOIN (SELECT true AS ",
+                 ") AS s LEFT JOIN LATERAL (SELECT true AS ",
                  kFound,
                  ",",
                  quoted_identifiers(all),
                  " FROM ",
                  with.table,
-                 predicate.empty() ? "" : " WHERE " + predicate,
-                 ") AS t ON ",
-                 same_key(with.key, "t", "s"),
-                 " WHERE ",
+                 " AS f WHERE ",
+                 same_key(with.key, "f", "s"),
+                 predicate.empty() ? "" : " AND (" + predicate + ")",
+                 " LIMIT 1) AS t ON true WHERE ",
                  has_key(with.key, "s"),
                  predicate.empty() ? "" : " AND " + found,
                  " AND (",

@@ -59,11 +59,31 @@ void fit(RouteTable& table, const CatalogTable& found, const Catalog& catalog, s
     return;
   }
   table.encoder.emplace(table.route.columns, std::get<std::vector<BoundColumn>>(bound));
+  const bool merges = table.route.mode == RouteMode::merge;
+  // A trigger that takes a row away could not be told from one that lost it.
+  table.may_copy = merges && !found.has_row_security && found.skipping_triggers.empty();
+  table.merges_due = merges ? kMergesBeforeCopy : 0;
 }
 
 }  // namespace
 
 RouteTable::RouteTable(Route from) : route(std::move(from)), columns(names_of(route.columns)) {}
+
+void RouteTable::merged(bool met_taken_key) {
+  if (!may_copy) return;
+  merges_due = met_taken_key ? kMergesBeforeCopy : merges_due - std::min(merges_due, 1u);
+}
+
+bool RouteTable::merges_instead(const Failure& failure, std::uint64_t below) {
+  const bool is_first = !is_merging;
+  if (route.mode == RouteMode::merge) {
+    merges_due = kMergesBeforeCopy;
+    return is_first;
+  }
+  if (failure.sqlstate != "23505" || !is_first || !plan) return false;
+  merges_below = below;
+  return true;
+}
 
 RouteTables::RouteTables(std::vector<Route> routes) : choice_(routes) {
   tables_.reserve(routes.size());

@@ -19,6 +19,11 @@
 
 namespace sluice::sink {
 
+// So many pieces in a row have to be merged without meeting a taken key before a table of mode
+// "merge" is sent one by plain COPY, which costs the server two thirds of a merge. One that fails
+// then costs a part of a ninth piece.
+inline constexpr std::uint32_t kMergesBeforeCopy = 8;
+
 struct RouteTable {
   explicit RouteTable(Route from);
 
@@ -30,8 +35,13 @@ struct RouteTable {
     buffer.clear();
     rows = 0;
     indexes.clear();
-    is_merging = route.mode == RouteMode::merge || from < merges_below;
+    is_merging = merges_due > 0 || from < merges_below;
   }
+  // The piece under way was merged.
+  void merged(bool met_taken_key);
+  // The piece under way was refused. True: it is to be merged, together with all that begins below
+  // this index of the segment, and only what fails then is refused.
+  [[nodiscard]] bool merges_instead(const Failure& failure, std::uint64_t below);
 
   const Route route;
   const std::vector<std::string> columns;  // names
@@ -41,6 +51,8 @@ struct RouteTable {
   bool refers_to_others = false;           // by a foreign key to another route's table
   std::optional<MergePlan> plan;           // none: nothing can be merged
   std::uint64_t merges_below = 0;          // pieces that begin below this index of the segment
+  bool may_copy = false;                   // in mode "merge": plain COPY does as merging does
+  std::uint32_t merges_due = 0;            // pieces, before the next plain COPY is tried
   CopyBuffer buffer;                       // encoded rows that were not handed over yet
   // Of the piece under way: the batch, or a part of it.
   std::uint64_t rows = 0;

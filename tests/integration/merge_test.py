@@ -77,6 +77,19 @@ class Merge(FaultTest):
         self.assertEqual(self.dead(), [(1008, "23505")])
         self.assertEqual(self.in_table(daemon), 52)
 
+    def test_what_a_plain_copy_meets_after_many_batches_of_new_keys(self):
+        """Also what it meets before the key: here any of the three may come first."""
+        self.query(TABLE + ", EXCLUDE USING hash ((data->>'n') WITH =), PRIMARY KEY (id),"
+                           " EXCLUDE USING hash (dedupe_key WITH =))")
+        daemon = self.start_routed(route("notes", "merge"))
+        for n in range(12):
+            self.send(daemon, note(n, dedupe_key=str(n)))
+        self.send(daemon, note(3, dedupe_key="3"), note(12), {**note(13), "data": {"n": 4}}, note(14))
+        self.send(daemon, note(3, dedupe_key="5"), note(15))
+        self.assertEqual(self.numbers(), [*range(13), 14, 15])
+        self.assertEqual(self.dead(), [(3, "23505"), (4, "23P01")])
+        self.assertEqual(self.in_table(daemon), 1)
+
     def test_what_the_daemon_adds_is_not_compared(self):
         """An event without a time has that of its receipt, and one without an id a new one each time."""
         self.query(TABLE + ", PRIMARY KEY (id), UNIQUE (dedupe_key))")
@@ -104,6 +117,29 @@ class Merge(FaultTest):
         self.send(daemon, note(1, dedupe_key="a"), note(3), note(3))
         self.send(daemon, note(1, dedupe_key="a"), note(4, dedupe_key="a"), note(3))
         self.assertEqual((self.numbers(), self.dead()), ([1, 3, 3, 3], [(4, "23505")]))
+
+    def test_a_key_of_which_one_row_may_be_null(self):
+        self.query(TABLE + ", UNIQUE NULLS NOT DISTINCT (dedupe_key))")
+        daemon = self.start_routed(route("notes", "merge", key=["dedupe_key"]))
+        self.send(daemon, note(1), note(2, dedupe_key="a"))
+        self.send(daemon, note(1), note(2, dedupe_key="a"), note(3), note(4, dedupe_key="b"))
+        self.assertEqual((self.numbers(), self.dead()), ([1, 2, 4], [(3, "23505")]))
+        self.assertEqual(self.in_table(daemon), 2)
+
+    def test_what_is_compared_is_found_by_the_index(self):
+        """Of a table that is much larger than a batch a comparison reads no more than of a small one."""
+        self.query(TABLE + ", PRIMARY KEY (id))")
+        self.query("INSERT INTO notes SELECT lpad(to_hex(n), 32, '0')::uuid, '2026-01-01Z', 'note', 'p',"
+                   " jsonb_build_object('n', n) FROM generate_series(1, 20000) AS n")
+        daemon = self.start_routed(route("notes", "merge"))
+        read = ("SELECT seq_tup_read + idx_tup_fetch, n_tup_ins FROM pg_stat_user_tables"
+                " WHERE relname = 'notes'")
+        wait_until(lambda: self.query(read)[0][1] == 20_000, 30, "the server to count what was loaded")
+        before = self.query(read)[0][0]
+        self.send(daemon, *(note(n) for n in range(19_900, 20_100)))
+        self.assertEqual(self.in_table(daemon), 101)
+        wait_until(lambda: self.query(read)[0][1] == 20_099, 30, "the server to count what was merged")
+        self.assertLess(self.query(read)[0][0] - before, 1_000)
 
     def test_with_dead_each_row_whose_key_is_taken_is_set_aside(self):
         self.query(TABLE + ", PRIMARY KEY (id))")

@@ -44,6 +44,62 @@ TEST_CASE("lane: a route in merge mode merges each batch, and a key that is take
   CHECK(bench.server.watermarks[bench.reader.at(1).id] == 15);
 }
 
+TEST_CASE("lane: while no key is taken a route in merge mode is sent by plain COPY") {
+  LaneOptions options;
+  options.batch_rows_max = 5;
+  LaneBench bench = keyed_bench(RouteMode::merge, OnConflict::compare, options);
+  give_key(bench.server);
+  bench.reader.open();
+  bench.reader.append(0, 60);
+  REQUIRE(bench.drain());
+  CHECK(bench.server.copies.size() == 12);
+  CHECK(bench.server.merges.size() == kMergesBeforeCopy);
+  bench.reader.append(107, 1);
+  REQUIRE(bench.drain());
+  CHECK(bench.server.copies.size() == 14);  // a plain one that was refused, and one that merged
+  CHECK(bench.server.merges.size() == kMergesBeforeCopy + 1);
+  CHECK(bench.server.table == numbers_upto(60));
+  CHECK(bench.reporter.events_in_table == 1);
+  CHECK(bench.reporter.failures.empty());
+  bench.reader.append(60, 40);
+  REQUIRE(bench.drain());
+  CHECK(bench.server.copies.size() == 22);  // the taken key counts for eight again
+  CHECK(bench.server.merges.size() == 2 * kMergesBeforeCopy + 1);
+  CHECK(bench.server.table == numbers_upto(100));
+}
+
+TEST_CASE("lane: whatever a plain COPY in merge mode meets is merged before it counts") {
+  LaneOptions options;
+  options.batch_rows_max = 5;
+  LaneBench bench = keyed_bench(RouteMode::merge, OnConflict::compare, options);
+  give_key(bench.server);
+  bench.server.refused_rows = {43};
+  bench.reader.add(0, 45);
+  REQUIRE(bench.drain());
+  Numbers expected = numbers_upto(45);
+  expected.erase(expected.begin() + 43);
+  CHECK(bench.server.table == expected);
+  CHECK(bench.valid_records() == Numbers{43});
+  // Eight batches, the last one plain and then merged, and its pieces merged too.
+  CHECK(bench.server.merges.size() == bench.server.copies.size() - 1);
+}
+
+TEST_CASE("lane: row-level security and triggers that may skip leave nothing but merging") {
+  LaneOptions options;
+  options.batch_rows_max = 5;
+  LaneBench bench = keyed_bench(RouteMode::merge, OnConflict::compare, options);
+  give_key(bench.server);
+  if (GENERATE(false, true)) {
+    bench.server.catalog["events"].has_row_security = true;
+  } else {
+    bench.server.catalog["events"].skipping_triggers = "no_sundays";
+  }
+  bench.reader.add(0, 60);
+  REQUIRE(bench.drain());
+  CHECK(bench.server.table == numbers_upto(60));
+  CHECK(bench.server.merges == bench.server.copies);
+}
+
 TEST_CASE("lane: a row that does not agree with the one that has its key is set aside") {
   LaneBench bench = keyed_bench(RouteMode::merge);
   give_key(bench.server);
@@ -193,22 +249,32 @@ TEST_CASE("lane: merging and any fate of any step leave each event in one place"
   for (const RouteMode mode : {RouteMode::append, RouteMode::merge}) {
     for (const Step step : kSteps) {
       for (const Fate fate : kFates) {
-        for (const int nth : {1, 2, 3, 5}) {
+        for (const int nth : {1, 2, 3, 5, 13}) {
           LaneOptions options;
           options.batch_rows_max = 6;
           LaneBench bench = keyed_bench(mode, OnConflict::compare, options);
           give_key(bench.server);
           bench.server.content_of = [](std::uint64_t number) { return number == 104 ? 1u : 0u; };
           bench.server.fate = nth_time(step, nth, fate);
+          Numbers expected;
+          if (nth == 13) {  // so many before that plain COPY is tried
+            bench.reader.add(30, 60);
+            expected = numbers_upto(90);
+            expected.erase(expected.begin(), expected.begin() + 30);
+          }
+          const std::size_t before = expected.size();
           bench.reader.add(0, 8);
           bench.reader.add(102, 4);
           bench.reader.add(20, 4);
           CAPTURE(static_cast<int>(mode), static_cast<int>(step), static_cast<int>(fate), nth);
           REQUIRE(bench.drain());
-          CHECK(bench.server.table == Numbers{0, 1, 2, 3, 4, 5, 6, 7, 20, 21, 22, 23});
+          for (const std::uint64_t number : {0, 1, 2, 3, 4, 5, 6, 7, 20, 21, 22, 23}) {
+            expected.push_back(number);
+          }
+          CHECK(bench.server.table == expected);
           CHECK(bench.valid_records() == Numbers{2});
           CHECK(bench.reporter.events_set_aside == 1);
-          CHECK(bench.reporter.events_committed + bench.reporter.events_in_table == 15);
+          CHECK(bench.reporter.events_committed + bench.reporter.events_in_table == before + 15);
         }
       }
     }
