@@ -285,8 +285,9 @@ constexpr std::array<RouteSetting, 9> kRouteSettings = {
      {"columns", "list of tables", "",
       "What goes into which column; a column that is not listed gets its DEFAULT."},
      {"mode", "choice", "\"append\"",
-      "\"append\": COPY into the table. \"merge\": COPY into a temporary table and INSERT … ON "
-      "CONFLICT (key) DO NOTHING from there, also the way into tables with row-level security."},
+      "\"append\": COPY into the table; a batch that meets a taken key is merged. \"merge\": COPY "
+      "into a temporary table and INSERT … ON CONFLICT (key) DO NOTHING from there while keys are "
+      "taken, also the way into tables with row-level security."},
      {"key", "list of texts", "[]",
       "Columns of the unique index that says whether a row is there already; [] is the primary "
       "key."},

@@ -151,7 +151,7 @@ std::string in_order(const Route& route, const CatalogTable& table, const Pieces
 }
 
 std::string insert(const Route& route, const CatalogTable& table, const Pieces& with,
-                   std::string_view from, std::string_view row) {
+                   std::string_view from, std::string_view row, std::string_view returning) {
   const bool gives_identity =
       std::any_of(route.columns.begin(), route.columns.end(), [&](const Column& column) {
         const CatalogColumn* const found = find_column(table, column.name);
@@ -162,7 +162,7 @@ std::string insert(const Route& route, const CatalogTable& table, const Pieces& 
                  " FROM ", from, in_order(route, table, with, row), " ON CONFLICT (",
                  quoted_identifiers(with.key.columns), ")",
                  with.key.predicate.empty() ? "" : " WHERE " + with.key.predicate,
-                 " DO NOTHING"});
+                 " DO NOTHING RETURNING ", returning});
 }
 
 std::string numbered_rows(const Pieces& with) {
@@ -194,7 +194,8 @@ bool tells_conflicts(const Route& route, const CatalogTable& table) {
 
 std::string merge_statement(const Route& route, const CatalogTable& table, const Pieces& with) {
   if (!tells_conflicts(route, table)) {
-    return insert(route, table, with, with.temporary, "ctid");
+    return concat({"WITH added AS (", insert(route, table, with, with.temporary, "ctid", "1"),
+                   ") SELECT count(*) FROM added"});
   }
   const std::string keys = quoted_identifiers(with.key.columns);
   const std::string where =
@@ -203,9 +204,7 @@ std::string merge_statement(const Route& route, const CatalogTable& table, const
   return concat({"WITH s AS MATERIALIZED (",
                  numbered_rows(with),
                  "), added AS (",
-                 insert(route, table, with, "s", kRow),
-                 " RETURNING ",
-                 keys,
+                 insert(route, table, with, "s", kRow, keys),
                  "), keyed AS (SELECT ",
                  kRow,
                  ",",

@@ -24,8 +24,8 @@ struct MergePlan {
   std::string temporary;  // the table, quoted
   std::string make;       // makes it, for one transaction
   std::string make_if_missing;
-  // Moves its rows into the route's table. How many were added is in the tag (`INSERT 0 n`); where
-  // conflicts_at_once it returns that number, and the others as an array of numbers of rows, from 1.
+  // Moves its rows into the route's table. Returns how many were added; where conflicts_at_once,
+  // also the others, as an array of numbers of rows, from 1.
   std::string merge;
   // Returns each row that is not in the route's table as it should be: its number, whether the key
   // is there, and whether the stored row agrees in the columns that an event always has from its

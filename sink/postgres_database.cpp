@@ -358,20 +358,14 @@ Progress PostgresDatabase::copied() {
   return Progress::done;
 }
 
+// How many rows were added, and perhaps an array of those that were not, as `{3,5}`.
 bool PostgresDatabase::read_merged(const Statement& merged) {
   conflicts_.clear();
-  constexpr std::string_view kTag = "INSERT 0 ";
-  if (merged.tag.starts_with(kTag)) {
-    const auto added = parse_count(std::string_view(merged.tag).substr(kTag.size()));
-    rows_added_ = added.value_or(0);
-    return added.has_value();
-  }
-  if (merged.rows.size() != 1 || merged.rows[0].size() != 2) return false;
+  if (merged.rows.size() != 1 || merged.rows[0].empty()) return false;
   const auto added = parse_count(merged.rows[0][0].value_or(""));
   if (!added) return false;
   rows_added_ = *added;
-  if (!merged.rows[0][1]) return true;
-  // Those that were not added, as `{3,5}`.
+  if (merged.rows[0].size() < 2 || !merged.rows[0][1]) return true;
   std::string_view array = *merged.rows[0][1];
   while (array.size() > 1) {
     array.remove_prefix(1);  // the brace or the comma
