@@ -134,12 +134,16 @@ class PowerCutReplay:
         return call == b"write" and end + 1 + int(arguments[2]) >= len(self._log)
 
     def step(self):
-        """One call; returns its name."""
+        """One call; returns the words of its line."""
         end = self._log.index(b"\n", self.position)
         call, *arguments = self._log[self.position:end].decode().split(" ")
         self.position = end + 1
         getattr(self, "_" + call)(*arguments)
-        return call
+        return call, *arguments
+
+    def steps(self):
+        while not self.at_end():
+            yield self.step()
 
     def _create(self, inode, name):
         if name in self._live:  # it was there and was opened again
