@@ -10,7 +10,7 @@ from support import producer
 from support.fault_test import FaultTest
 from support.oracle import set_aside_records
 from support.pgbouncer import Pgbouncer
-from support.sluice_daemon import SluiceDaemon
+from support.sluice_daemon import SluiceDaemon, run_sluice
 from support.waiting import wait_until
 
 COLUMNS = {"id": "$id", "occurred_at": "time", "type": "type", "source": "source", "data": "data",
@@ -279,6 +279,17 @@ class Merge(FaultTest):
         self.assertEqual([n for (n,) in self.query("SELECT (data->>'n')::int FROM notes ORDER BY serial"
                                                    " LIMIT 500 OFFSET 500")],
                          list(reversed(range(500, 1_000))))
+
+    def test_an_identity_that_the_database_always_gives_may_come_from_the_route(self):
+        self.query(TABLE + ", PRIMARY KEY (id), nth bigint GENERATED ALWAYS AS IDENTITY)")
+        for mode in ("merge", "append"):
+            daemon = self.start_routed(route("notes", mode, {**COLUMNS, "nth": "/data/n"}))
+            checked = run_sluice("check", "--config", daemon.config_path)
+            self.assertIn("takes every column", checked.stdout)
+            self.send(daemon, note(1), note(7))
+            self.send(daemon, note(7), note(8))
+        self.assertEqual(self.query("SELECT nth FROM notes ORDER BY 1"), [(1,), (7,), (8,)])
+        self.assertEqual(self.dead(), [])
 
     def meet_in_opposite_order(self, count):
         lanes = [self.start_routed(route("notes", "merge"), settings={"postgres": {"batch_delay": "500ms"}})

@@ -142,16 +142,6 @@ TEST_CASE("route check: the rights that merging needs are named") {
   CHECK(findings(merging, found).empty());
 }
 
-TEST_CASE("route check: an identity that is always generated cannot be merged into") {
-  sink::CatalogTable found = table();
-  found.columns[1].is_identity = found.columns[1].is_always_identity = true;
-  CHECK(findings(route(), found).empty());
-  sink::Route merging = route();
-  merging.mode = sink::RouteMode::merge;
-  REQUIRE(findings(merging, found).size() == 1);
-  CHECK(findings(merging, found)[0].find("GENERATED ALWAYS AS IDENTITY") != std::string::npos);
-}
-
 TEST_CASE("route check: triggers that could take rows away are named unless they may") {
   sink::CatalogTable found = table();
   found.skipping_triggers = "filter";
