@@ -68,7 +68,8 @@ ingest::OnFull on_full_of(const std::string& word) {
 }
 
 sink::LaneOptions lane_options(const config::Settings& settings, std::size_t index,
-                               spool::AsideWriter* aside) {
+                               spool::AsideWriter* aside,
+                               std::shared_ptr<sink::RouteBrakes> brakes) {
   sink::LaneOptions options;
   options.index = index;
   options.batch_rows_max = settings.postgres.batch_rows_max;
@@ -78,6 +79,7 @@ sink::LaneOptions lane_options(const config::Settings& settings, std::size_t ind
   options.unix_now_us = unix_now_us;
   options.aside = aside;
   options.parent_wait = settings.postgres.parent_wait;
+  options.brakes = std::move(brakes);
   return options;
 }
 
@@ -93,8 +95,10 @@ spool::AsideLogOptions aside_options(const config::Settings& settings) {
   return options;
 }
 
-sink::RedeliveryOptions redelivery_options(const config::Settings& settings) {
+sink::RedeliveryOptions redelivery_options(const config::Settings& settings,
+                                           std::shared_ptr<sink::RouteBrakes> brakes) {
   sink::RedeliveryOptions options;
+  options.brakes = std::move(brakes);
   options.parent_wait = settings.postgres.parent_wait;
   options.seed = random_seed();
   options.unix_now_us = unix_now_us;
@@ -121,13 +125,13 @@ void name_this_thread(const char* name) {
 struct Pipeline::LaneParts {
   LaneParts(const config::Settings& settings, std::size_t index, spool::SpoolReader& reader,
             spool::AsideWriter* aside, ingest::CommitWatch& commits, sink::Breaker& breaker,
-            sink::LaneReporter& reporter)
+            const std::shared_ptr<sink::RouteBrakes>& brakes, sink::LaneReporter& reporter)
       : aside_watch(aside == nullptr
                         ? nullptr
                         : std::make_unique<ingest::AsideWatch>(index, *aside, commits)),
         database({settings.postgres.dsn, settings.postgres.schema, host_name()}),
-        lane(lane_options(settings, index, aside_watch.get()), route_list(settings, host_name()),
-             reader, database, breaker, reporter) {}
+        lane(lane_options(settings, index, aside_watch.get(), brakes),
+             route_list(settings, host_name()), reader, database, breaker, reporter) {}
 
   const std::unique_ptr<ingest::AsideWatch> aside_watch;  // none without a spool on disk
   sink::PostgresDatabase database;
@@ -137,7 +141,7 @@ struct Pipeline::LaneParts {
 // The set-aside records, and who delivers them.
 struct Pipeline::AsideParts {
   AsideParts(const config::Settings& settings, spool::Disk& disk,
-             sink::RedeliveryReporter& reporter)
+             const std::shared_ptr<sink::RouteBrakes>& brakes, sink::RedeliveryReporter& reporter)
       : log(aside_options(settings), disk),
         // What was to be redacted in a line was, before it was set aside.
         events(parser_options(settings, 0, nullptr)),
@@ -145,7 +149,7 @@ struct Pipeline::AsideParts {
                   .schema = settings.postgres.schema,
                   .instance = host_name()}),
         redelivery(
-            redelivery_options(settings), route_list(settings, host_name()), log,
+            redelivery_options(settings, brakes), route_list(settings, host_name()), log,
             [this](const spool::AsideText& record, spool::Chunk& chunk) {
               return events.make(record, chunk);
             },
@@ -186,7 +190,7 @@ Pipeline::Pipeline(const config::Settings& settings, spool::Disk* disk,
       journal_({settings.spool.sync_delay},
                {queue_, dedupe_, ids_, spool_.writer(), producers_, commits_, counters_}) {
   if (disk != nullptr) {
-    aside_ = std::make_unique<AsideParts>(settings_, *disk, reporters.redelivery);
+    aside_ = std::make_unique<AsideParts>(settings_, *disk, brakes_, reporters.redelivery);
     spool::RejectLogOptions options;
     options.bytes_max = settings_.ingest.rejects_bytes_max;
     options.on_full = reporters.rejects_full;
@@ -195,7 +199,7 @@ Pipeline::Pipeline(const config::Settings& settings, spool::Disk* disk,
   for (std::size_t i = 0; i < settings_.postgres.lanes; ++i) {
     lanes_.push_back(std::make_unique<LaneParts>(settings_, i, spool_.reader(i),
                                                  aside_ ? &aside_->log : nullptr, commits_,
-                                                 breaker_, reporters.lanes));
+                                                 breaker_, brakes_, reporters.lanes));
   }
   restore_window();
 }

@@ -132,6 +132,7 @@ class Pipeline final {
   ingest::DedupeWindow dedupe_;
   ingest::IdGenerator ids_;
   ingest::Journal journal_;
+  const std::shared_ptr<sink::RouteBrakes> brakes_ = std::make_shared<sink::RouteBrakes>();
   // None without a spool on disk: refused rows hold the lane.
   std::unique_ptr<AsideParts> aside_;
   sink::Breaker breaker_;

@@ -32,6 +32,7 @@ constexpr int kDelaysMax = 4;
 // Batches are whole again after so many times batch_rows_max rows with none refused.
 constexpr std::uint64_t kCalmBatches = 10;
 constexpr std::chrono::seconds kLookAgain{30};
+const Failure kNoRoute{"42704", "no route takes this type", ""};
 constexpr std::chrono::seconds kReadAgain{1};
 // How far a lane looks for events that could be delivered: 16 MiB, if blocks are full.
 constexpr int kBlocksAhead = 64;
@@ -557,14 +558,14 @@ Clock::time_point Lane::closing_time(bool more_to_read) const {
 void Lane::take_event(const spool::EventView& event) {
   if (!refused_.empty() && pass_refused(event)) return;
   RouteTable* const table = tables_.find(event);
-  if (table == nullptr) return row_unencodable(event, {"42704", "no route takes this type", ""});
+  if (table == nullptr) return row_unencodable(event, table, kNoRoute);
   if (table->closed) return hold_row(event, *table->closed);
   CopyBuffer& buffer = table->buffer;
   const std::size_t before = buffer.size();
   if (before == 0 && batch_.streamed != table) table->encoder->append_header(buffer);
   if (const auto refused =
           table->encoder->append_row(event, {segment_->id, segment_->next}, buffer)) {
-    return row_unencodable(event, {refused->sqlstate, refused->message, refused->column});
+    return row_unencodable(event, table, {refused->sqlstate, refused->message, refused->column});
   }
   ++table->rows;
   table->indexes.push_back(segment_->next);
@@ -600,28 +601,82 @@ void Lane::hold_row(const spool::EventView& event, const Failure& reason) {
 // The spool has more room than the set-aside records, and keeps the order: only an event that can
 // be delivered, near behind this one, is a reason to let this one be passed.
 bool Lane::others_go_on() {
-  spool::BlockCursor ahead = cursor_;
-  for (int block = 0; block < kBlocksAhead && !passes_held_; ++block) {
-    for (; !ahead.at_end(); ahead.advance()) {
-      const RouteTable* const table = tables_.find(ahead.event());
-      if (table != nullptr && !table->closed) return passes_held_ = true;
-    }
-    const spool::ReadResult found = reader_.read({segment_->id, ahead.index()});
-    const auto* next = std::get_if<spool::BlockPtr>(&found);
-    if (next == nullptr) break;
-    ahead = spool::BlockCursor(*next, std::max(ahead.index(), (*next)->first_index));
-  }
-  return passes_held_;
+  const auto goes_on = [&](const spool::EventView& event) {
+    const RouteTable* const table = tables_.find(event);
+    return table != nullptr && !table->closed;
+  };
+  return passes_held_ = passes_held_ || find_ahead(goes_on);
 }
 
-void Lane::row_unencodable(const spool::EventView& event, Failure reason) {
-  if (options_.aside == nullptr || refused_.brakes()) {
+// The index of the first such event of the segment, not far ahead.
+std::optional<std::uint64_t> Lane::find_ahead(
+    const std::function<bool(const spool::EventView&)>& is_wanted) {
+  spool::BlockCursor ahead = cursor_;
+  std::uint64_t index = segment_->next;
+  for (int block = 0; block < kBlocksAhead; ++block) {
+    for (; !ahead.at_end(); ahead.advance()) {
+      if (is_wanted(ahead.event())) return ahead.index();
+      index = ahead.index() + 1;
+    }
+    const spool::ReadResult found = reader_.read({segment_->id, index});
+    const auto* next = std::get_if<spool::BlockPtr>(&found);
+    if (next == nullptr) break;
+    index = std::max(index, (*next)->first_index);
+    ahead = spool::BlockCursor(*next, index);
+  }
+  return std::nullopt;
+}
+
+// So many rows of the route were refused that its table has changed. If they are all of one
+// producer, a row of another one is tried before that is said.
+bool Lane::brakes(RouteTable& table) {
+  if (!options_.brakes->is_due(table.place) || has_passed(table)) return false;
+  const auto producer = options_.brakes->only_producer(table.place);
+  if (!producer) return true;
+  if (segment_->next < table.probe) return false;
+  const auto is_of_another = [&](const spool::EventView& event) {
+    return event.header().uid != *producer && tables_.find(event) == &table;
+  };
+  const auto probe = find_ahead(is_of_another);
+  table.probe = probe.value_or(0);
+  return !probe;
+}
+
+// Also rows that are not committed yet.
+bool Lane::has_passed(const RouteTable& table) const {
+  return std::find(batch_.passed.begin(), batch_.passed.end(), &table) != batch_.passed.end();
+}
+
+// The row is left out for good.
+void Lane::give_up_row(std::uint64_t index, const spool::EventView& event, Failure reason) {
+  const RouteTable* const table = tables_.find(event);
+  options_.brakes->refused(table == nullptr ? RouteBrakes::kUnrouted : table->place,
+                           event.header().uid);
+  refused_.add(index, std::move(reason));
+}
+
+// The route's rows are held, until its table is looked at again.
+void Lane::close_route(RouteTable& table, const Failure& reason) {
+  table.closed = reason;
+  look_again_at_ = batch_.began + kLookAgain;
+}
+
+// `table`: null if no route takes the event.
+void Lane::row_unencodable(const spool::EventView& event, RouteTable* table, Failure reason) {
+  if (options_.aside == nullptr) {
     // What is before it goes first. Alone at a batch's start it is what the lane is held for.
     batch_.stuck = std::move(reason);
     batch_.must_close = true;
     return;
   }
-  refused_.add(segment_->next, std::move(reason));
+  const bool is_held = table == nullptr
+                           ? batch_.rows == 0 && options_.brakes->is_due(RouteBrakes::kUnrouted)
+                           : table->rows == 0 && brakes(*table);
+  if (is_held) {
+    if (table != nullptr) close_route(*table, reason);
+    return hold_row(event, reason);
+  }
+  give_up_row(segment_->next, event, std::move(reason));
   (void)pass_refused(event);
 }
 
@@ -700,11 +755,11 @@ void Lane::copy_finished(Clock::time_point now) {
   const std::uint64_t added = std::min(rows, database_.rows_added());
   batch_.rows_added += added;
   batch_.not_added += rows - added;
-  if (!table.is_merging) return copy_next(now);
+  if (!table.is_merging) return table_copied(0, now);
   table.merged(added < rows);
-  if (added == rows) return copy_next(now);
+  if (added == rows) return table_copied(0, now);
   if (table.plan->compare.empty()) {
-    return table.plan->conflicts_at_once ? compared(now) : copy_next(now);
+    return table.plan->conflicts_at_once ? compared(now) : table_copied(0, now);
   }
   start(Phase::comparing, now, options_.copy_timeout);
   database_.start_compare(*table.plan);
@@ -713,7 +768,8 @@ void Lane::copy_finished(Clock::time_point now) {
 // What was not added: late duplicates pass, the others are set aside before the watermark passes
 // them.
 void Lane::compared(Clock::time_point now) {
-  const RouteTable& table = *batch_.copied;
+  RouteTable& table = *batch_.copied;
+  std::uint64_t conflicts = 0;
   for (const MergeConflict& conflict : database_.conflicts()) {
     if (conflict.row == 0 || conflict.row > table.indexes.size()) {
       return hold({"", "the comparison named a row that was not sent", ""}, now);
@@ -726,8 +782,16 @@ void Lane::compared(Clock::time_point now) {
     }
     if (is_duplicate(conflict, index)) continue;
     if (!set_conflict_aside(table, index, now)) return;
-    ++batch_.conflicts;
+    ++conflicts;
   }
+  table_copied(conflicts, now);
+}
+
+// All rows of the table but these are there.
+void Lane::table_copied(std::uint64_t conflicts, Clock::time_point now) {
+  const RouteTable& table = *batch_.copied;
+  batch_.conflicts += conflicts;
+  if (table.rows > conflicts && !has_passed(table)) batch_.passed.push_back(&table);
   copy_next(now);
 }
 
@@ -741,18 +805,23 @@ bool Lane::is_duplicate(const MergeConflict& conflict, std::uint64_t index) {
   return (conflict.id_agrees || !has_id) && (conflict.time_agrees || !has_time);
 }
 
-// False: held, as the event could not be set aside.
-bool Lane::set_conflict_aside(const RouteTable& table, std::uint64_t index, Clock::time_point now) {
+// False: the piece goes no further, as the event could not be set aside.
+bool Lane::set_conflict_aside(RouteTable& table, std::uint64_t index, Clock::time_point now) {
   const Failure reason{"23505",
                        "another row has its key, by index \"" + table.plan->key_index +
                            "\" of table " + TableName::parse(table.route.table).quoted(),
                        ""};
   const spool::BlockCursor cursor = cursor_at(index);
-  if (options_.aside == nullptr || refused_.brakes() || cursor.at_end()) {
+  if (options_.aside == nullptr || cursor.at_end()) {
     hold(reason, now);
     return false;
   }
-  refused_.add(index, reason);
+  if (database_.conflicts().size() == table.rows && brakes(table)) {
+    close_route(table, reason);
+    send_again(now);
+    return false;
+  }
+  give_up_row(index, cursor.event(), reason);
   RefusedRow& row = *refused_.find(index);
   row.recorded = record(row, cursor.event());
   if (!row.recorded) hold({"", "the spool's disk does not take a set-aside record", ""}, now);
@@ -843,7 +912,8 @@ void Lane::committed(Clock::time_point now) {
   at.watermark = at.committed = at.next;
   at.confirmed = true;
   refused_.forget_below(at.next);
-  if (batch_.rows > batch_.conflicts) refused_.row_passed();
+  for (const RouteTable* const table : batch_.passed) options_.brakes->passed(table->place);
+  if (!batch_.passed.empty()) options_.brakes->passed(RouteBrakes::kUnrouted);
   phase_ = Phase::ready;
   rows_max_now_ = std::min(options_.batch_rows_max, rows_max_now_ * 2);
   got_through();
@@ -909,20 +979,27 @@ void Lane::row_refused(const Failure& failure, Clock::time_point now) {
   const bool is_of_rows = return_to_unchecked() || in_rows();
   const bool has_row = is_of_rows && batch_.piece_rows > 0;
   if (has_row && merges_instead(failure)) return send_again(now);
-  const bool alone = batch_.piece_rows == 1;
   // A key that is taken where commits were lost: the rows are there and only the watermark is gone.
   const bool was_delivered = has_row && failure.sqlstate == "23505" && goes_again(batch_.first_row);
-  if (!has_row || options_.aside == nullptr || was_delivered || (alone && refused_.brakes())) {
-    return hold(failure, now);
-  }
-  if (alone) {
-    const bool waits = failure.sqlstate == "23503" && options_.parent_wait.count() > 0;
-    refused_.add(batch_.first_row, failure,
-                 waits ? spool::AsideState::waiting : spool::AsideState::dead);
-    piece_sizes_.found();
+  if (!has_row || options_.aside == nullptr || was_delivered) return hold(failure, now);
+  if (batch_.piece_rows == 1) return row_found(failure, now);
+  piece_sizes_.refused(batch_.piece_rows, suspected_row(failure));
+  send_again(now);
+}
+
+void Lane::row_found(const Failure& failure, Clock::time_point now) {
+  const std::uint64_t index = batch_.first_row;
+  const spool::BlockCursor cursor = cursor_at(index);
+  if (cursor.at_end()) return hold(failure, now);
+  RouteTable* const table = tables_.find(cursor.event());
+  if (failure.sqlstate == "23503" && options_.parent_wait.count() > 0) {
+    refused_.add(index, failure, spool::AsideState::waiting);
+  } else if (table != nullptr && brakes(*table)) {
+    close_route(*table, failure);
   } else {
-    piece_sizes_.refused(batch_.piece_rows, suspected_row(failure));
+    give_up_row(index, cursor.event(), failure);
   }
+  piece_sizes_.found();
   send_again(now);
 }
 

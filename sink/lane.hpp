@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,6 +19,7 @@
 #include "sink/piece_sizes.hpp"
 #include "sink/refused_rows.hpp"
 #include "sink/route.hpp"
+#include "sink/route_brakes.hpp"
 #include "sink/route_tables.hpp"
 #include "sink/segment_progress.hpp"
 #include "sink/watermark_check.hpp"
@@ -47,6 +49,8 @@ struct LaneOptions {
   // How long a row whose parent is missing (23503) is tried again, by who delivers set-aside
   // events; 0: it is dead at once.
   std::chrono::milliseconds parent_wait{0};
+  // One for all lanes.
+  std::shared_ptr<RouteBrakes> brakes = std::make_shared<RouteBrakes>();
 };
 
 // A batch is a run of consecutive events of one segment. They may lead to several tables: one COPY
@@ -75,8 +79,8 @@ struct LaneOptions {
 // A row that is refused for itself is found by sending the batch again in pieces below savepoints
 // (sink/piece_sizes.hpp), until it is alone, and set aside: its record is durable before the
 // watermark passes it. The connection stays, and what passed in the batch stays too. So are the
-// rows of a route whose table does not fit, where rows of others wait behind them; where none do,
-// they wait in the spool.
+// rows of a route whose table does not fit, or refused a thousand in a row, where rows of others
+// wait behind them; where none do, they wait in the spool.
 //
 // Thread: the sink's.
 class Lane final {
@@ -121,10 +125,11 @@ class Lane final {
   // The batch under way: [from, next) of segment_, to be moved from its watermark.
   struct Batch {
     std::uint64_t from = 0;
-    std::uint64_t rows = 0;        // of all tables
-    std::uint64_t rows_added = 0;  // to their tables
-    std::uint64_t not_added = 0;   // by merging: duplicates, and conflicts
-    std::uint64_t conflicts = 0;   // set aside, as other rows have their keys
+    std::uint64_t rows = 0;                 // of all tables
+    std::uint64_t rows_added = 0;           // to their tables
+    std::uint64_t not_added = 0;            // by merging: duplicates, and conflicts
+    std::uint64_t conflicts = 0;            // set aside, as other rows have their keys
+    std::vector<const RouteTable*> passed;  // tables that took rows, or had them
     std::uint64_t bytes = 0;
     bool is_open = false;  // the transaction
     bool is_in_pieces = false;
@@ -194,7 +199,8 @@ class Lane final {
   void copy_finished(Clock::time_point now);
   void compared(Clock::time_point now);
   [[nodiscard]] bool is_duplicate(const MergeConflict& conflict, std::uint64_t index);
-  [[nodiscard]] bool set_conflict_aside(const RouteTable& table, std::uint64_t index,
+  void table_copied(std::uint64_t conflicts, Clock::time_point now);
+  [[nodiscard]] bool set_conflict_aside(RouteTable& table, std::uint64_t index,
                                         Clock::time_point now);
   void copy_next(Clock::time_point now);
   void settle(Clock::time_point now);
@@ -206,7 +212,13 @@ class Lane final {
   void count_row(const spool::EventView& event, std::size_t bytes);
   void hold_row(const spool::EventView& event, const Failure& reason);
   [[nodiscard]] bool others_go_on();
-  void row_unencodable(const spool::EventView& event, Failure reason);
+  [[nodiscard]] std::optional<std::uint64_t> find_ahead(
+      const std::function<bool(const spool::EventView&)>& is_wanted);
+  void row_unencodable(const spool::EventView& event, RouteTable* table, Failure reason);
+  [[nodiscard]] bool brakes(RouteTable& table);
+  [[nodiscard]] bool has_passed(const RouteTable& table) const;
+  void close_route(RouteTable& table, const Failure& reason);
+  void give_up_row(std::uint64_t index, const spool::EventView& event, Failure reason);
   [[nodiscard]] bool pass_refused(const spool::EventView& event);
   [[nodiscard]] bool record(RefusedRow& row, const spool::EventView& event);
   [[nodiscard]] spool::BlockCursor cursor_at(std::uint64_t index);
@@ -216,6 +228,7 @@ class Lane final {
   void committed(Clock::time_point now);
   void fail(const Failure& failure, Clock::time_point now);
   void row_refused(const Failure& failure, Clock::time_point now);
+  void row_found(const Failure& failure, Clock::time_point now);
   [[nodiscard]] std::uint64_t suspected_row(const Failure& failure) const;
   void send_again(Clock::time_point now);
   void give_back(Clock::duration lost);

@@ -354,7 +354,9 @@ void Redelivery::start_commit(Clock::time_point now) {
 }
 
 void Redelivery::committed() {
-  window_[at_].table->merges_below = 0;
+  RouteTable& table = *window_[at_].table;
+  table.merges_below = 0;
+  options_.brakes->passed(table.place);
   for (; at_ < batch_end_; ++at_) {
     queue_.delivered(window_[at_].text.position);
     reporter_.delivered(window_[at_].text.position, false);
@@ -388,6 +390,13 @@ void Redelivery::refused(const Item& item, const Failure& failure) {
   const bool is_orphan = failure.sqlstate == "23503" && options_.parent_wait.count() > 0;
   AsideState state = AsideState::dead;
   if (is_orphan && item.text.state == AsideState::held) state = AsideState::waiting;
+  if (state == AsideState::dead && item.table != nullptr) {
+    const std::size_t place = item.table->place;
+    if (item.text.state == AsideState::held && options_.brakes->is_due(place)) {
+      return close_table(*item.table, failure);
+    }
+    options_.brakes->refused(place, item.text.uid);
+  }
   if (is_orphan && item.text.state == AsideState::waiting && !has_waited(item)) {
     state = AsideState::waiting;
   } else {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "sink/redelivery_database.hpp"
 #include "sink/redelivery_reporter.hpp"
 #include "sink/route.hpp"
+#include "sink/route_brakes.hpp"
 #include "sink/route_tables.hpp"
 #include "spool/aside.hpp"
 #include "spool/byte_budget.hpp"
@@ -33,6 +35,8 @@ struct RedeliveryOptions {
   std::chrono::milliseconds held_interval_max{30'000};
   BackoffOptions retry{};
   std::uint64_t seed = 0;
+  // The lanes'.
+  std::shared_ptr<RouteBrakes> brakes = std::make_shared<RouteBrakes>();
   // The wall clock, in microseconds since the Unix epoch.
   std::function<std::int64_t()> unix_now_us = [] { return std::int64_t{0}; };
 };
@@ -53,7 +57,8 @@ using MakeEvent = std::function<bool(const spool::AsideText& record, spool::Chun
 // A row that is refused for itself is found by halving, and so is one whose key is taken: it is
 // merged as a lane merges it. A waiting record (its parent was missing) is tried again for
 // parent_wait and is dead then; a held one is tried as soon as its route's table fits, and is dead,
-// or waits, if the row is refused.
+// or waits, if the row is refused. When the table refuses a thousand in a row those that are held
+// stay it.
 //
 // Thread: the sink's.
 class Redelivery final {

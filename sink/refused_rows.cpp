@@ -16,8 +16,6 @@ RefusedRow* RefusedRows::find(std::uint64_t index) {
 }
 
 void RefusedRows::add(std::uint64_t index, Failure reason, spool::AsideState state) {
-  // Those that wait or are held say nothing of the table that takes them.
-  if (state == spool::AsideState::dead) ++refused_in_a_row_;
   rows_.insert(at_or_above(index), {index, std::move(reason), state, false});
 }
 

@@ -22,9 +22,6 @@ struct RefusedRow {
 // Thread: the sink's.
 class RefusedRows final {
  public:
-  // That many refused with none passed between: the table has changed, not the rows.
-  static constexpr std::uint64_t kBrake = 1'000;
-
   [[nodiscard]] bool empty() const { return rows_.empty(); }
   // Valid until the next change.
   [[nodiscard]] RefusedRow* find(std::uint64_t index);
@@ -36,15 +33,10 @@ class RefusedRows final {
   void forget_below(std::uint64_t index);
   void clear() { rows_.clear(); }
 
-  // True: nothing more may be set aside before a row has passed.
-  [[nodiscard]] bool brakes() const { return refused_in_a_row_ >= kBrake; }
-  void row_passed() { refused_in_a_row_ = 0; }
-
  private:
   [[nodiscard]] std::vector<RefusedRow>::iterator at_or_above(std::uint64_t index);
 
   std::vector<RefusedRow> rows_;  // by rising index
-  std::uint64_t refused_in_a_row_ = 0;
 };
 
 }  // namespace sluice::sink

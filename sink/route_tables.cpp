@@ -67,7 +67,8 @@ void fit(RouteTable& table, const CatalogTable& found, const Catalog& catalog, s
 
 }  // namespace
 
-RouteTable::RouteTable(Route from) : route(std::move(from)), columns(names_of(route.columns)) {}
+RouteTable::RouteTable(Route from, std::size_t number)
+    : route(std::move(from)), place(number), columns(names_of(route.columns)) {}
 
 void RouteTable::merged(bool met_taken_key) {
   if (!may_copy) return;
@@ -89,7 +90,7 @@ RouteTables::RouteTables(std::vector<Route> routes) : choice_(routes) {
   tables_.reserve(routes.size());
   for (Route& route : routes) {
     names_.push_back(route.table);
-    tables_.emplace_back(std::move(route));
+    tables_.emplace_back(std::move(route), names_.size());
   }
 }
 
@@ -153,7 +154,7 @@ void RouteTables::begin_piece(std::uint64_t from) {
 }
 
 void RouteTables::begin_segment() {
-  for (RouteTable& table : tables_) table.merges_below = 0;
+  for (RouteTable& table : tables_) table.merges_below = table.probe = 0;
 }
 
 }  // namespace sluice::sink

@@ -25,7 +25,7 @@ namespace sluice::sink {
 inline constexpr std::uint32_t kMergesBeforeCopy = 8;
 
 struct RouteTable {
-  explicit RouteTable(Route from);
+  RouteTable(Route from, std::size_t place);
 
   [[nodiscard]] CopyTarget copy_target() const {
     return {route.table, columns, encoder->format(), is_merging ? &*plan : nullptr};
@@ -44,6 +44,7 @@ struct RouteTable {
   [[nodiscard]] bool merges_instead(const Failure& failure, std::uint64_t below);
 
   const Route route;
+  const std::size_t place;                 // among the routes, from 1
   const std::vector<std::string> columns;  // names
   std::optional<CopyEncoder> encoder;      // of the table as the catalog had it last
   std::optional<Failure> closed;           // why there is no encoder: the table does not fit
@@ -53,6 +54,7 @@ struct RouteTable {
   std::uint64_t merges_below = 0;          // pieces that begin below this index of the segment
   bool may_copy = false;                   // in mode "merge": plain COPY does as merging does
   std::uint32_t merges_due = 0;            // pieces, before the next plain COPY is tried
+  std::uint64_t probe = 0;  // that row of the segment is to be tried before the route is held
   CopyBuffer buffer;                       // encoded rows that were not handed over yet
   // Of the piece under way: the batch, or a part of it.
   std::uint64_t rows = 0;

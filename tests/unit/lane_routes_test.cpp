@@ -190,6 +190,36 @@ TEST_CASE("lane: rows of a route whose table does not fit are held, and the othe
   CHECK(bench.aside.records.size() == held);
 }
 
+TEST_CASE("lane: a table that refuses a thousand in a row holds its route, and the others go on") {
+  LaneBench bench = bench_of_three();
+  bench.reader.type_of = type_by_turns;
+  const Numbers parents = numbers_for(8'000, "parents");
+  bench.server.refused_rows = parents;
+  bench.reader.open();
+  bench.reader.append(0, 8'000);
+  REQUIRE(bench.drain(1'000'000));
+  CHECK(bench.reporter.holds.empty());
+  CHECK(bench.server.table.size() == 6'400);
+  REQUIRE(bench.aside.records.size() == parents.size());
+  for (std::size_t i = 0; i < parents.size(); ++i) {
+    CHECK(bench.aside.records[i].state == (i < 1'000 ? AsideState::dead : AsideState::held));
+    CHECK(bench.aside.records[i].sqlstate == "23514");
+  }
+  // Looked at again it is still so: one row tells that.
+  bench.pass(31s);
+  bench.server.refused_rows = numbers_for(8'100, "parents");
+  bench.reader.append(8'000, 100);
+  REQUIRE(bench.drain());
+  CHECK(bench.aside.records.size() == 1'620);
+  CHECK(bench.aside.records.back().state == AsideState::held);
+  bench.server.refused_rows.clear();
+  bench.pass(31s);
+  bench.reader.append(8'100, 100);
+  REQUIRE(bench.drain());
+  CHECK(bench.server.rows_of("parents").size() == 20);
+  CHECK(bench.aside.records.size() == 1'620);
+}
+
 TEST_CASE("lane: more than the brake allows may be held") {
   LaneBench bench = bench_of_three();
   bench.reader.type_of = [](std::uint64_t number) { return number < 3'000 ? "parent" : "other"; };

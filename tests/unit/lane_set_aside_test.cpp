@@ -286,6 +286,31 @@ TEST_CASE("lane: a thousand refused with none passed is a changed table: it hold
   CHECK(bench.valid_records() == numbers_upto(1'000));
 }
 
+TEST_CASE("lane: a thousand refused of one producer say nothing before another's was tried") {
+  const bool refuses_all = GENERATE(false, true);
+  Bench bench;
+  bench.server.refused_rows = numbers_upto(refuses_all ? 3'000 : 1'500);
+  bench.reader.open();
+  bench.reader.uid = 7;
+  bench.reader.append(0, 1'500);
+  bench.reader.uid = 8;
+  bench.reader.append(1'500, 100);
+  for (int i = 0; i < 200'000 && bench.reporter.holds.empty(); ++i) bench.turn();
+  CHECK(bench.reporter.holds.empty() != refuses_all);
+  CHECK(bench.server.table.size() == (refuses_all ? 0 : 100));
+  CHECK(bench.aside.records.size() == (refuses_all ? 1'501 : 1'500));
+}
+
+TEST_CASE("lane: lanes count what one route's table refuses together") {
+  LaneOptions options;
+  Bench bench(options);
+  for (int i = 0; i < 999; ++i) options.brakes->refused(1, bench.reader.uid);
+  bench.server.refused_rows = numbers_upto(5);
+  bench.reader.add(0, 5);
+  for (int i = 0; i < 10'000 && bench.reporter.holds.empty(); ++i) bench.turn();
+  CHECK(bench.reporter.holds.size() == 1);
+}
+
 TEST_CASE("lane: rows that pass between the refused ones keep the brake open") {
   Bench bench;
   for (std::uint64_t number = 0; number < 2'400; number += 2) {

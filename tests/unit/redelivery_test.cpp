@@ -425,6 +425,21 @@ TEST_CASE("redelivery: a row that is refused costs itself only") {
   CHECK(bench.server.copies < 100);
 }
 
+TEST_CASE("redelivery: what is held stays it when the table refuses a thousand in a row") {
+  Bench bench;
+  bench.append_many(1'500, AsideState::held);
+  for (std::uint64_t i = 0; i < 1'500; ++i) bench.server.refused[i] = kCheck;
+  bench.pass(300s);
+  CHECK(bench.to_try() == 500);
+  CHECK(bench.reporter.refusals.size() == 1'000);
+  REQUIRE_FALSE(bench.reporter.closings.empty());
+  CHECK(bench.reporter.closings[0].sqlstate == "23514");
+  bench.server.refused.clear();
+  bench.pass(60s);
+  CHECK(bench.server.table.size() == 500);
+  CHECK(bench.to_try() == 0);
+}
+
 TEST_CASE("redelivery: a record above its watermark is left to its segment") {
   Bench bench;
   bench.append_many(10, AsideState::held);
