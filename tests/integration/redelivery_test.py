@@ -104,6 +104,20 @@ class Redelivery(RedeliveryTest):
         self.make_children()
         wait_until(lambda: self.stored() == list(range(10)), 60, "the rows to be delivered")
 
+    def test_a_table_that_refuses_a_thousand_rows_holds_its_own_rows_only(self):
+        self.query("ALTER TABLE children ADD CONSTRAINT broken CHECK (n < 0)")
+        daemon = self.daemon()
+        for first in range(0, 1_300, 100):
+            numbers = range(first, first + 100)
+            self.ship(daemon, *self.children(*numbers), *self.parents(*numbers))
+        self.assertEqual(self.query("SELECT count(*) FROM parents"), [(1_300,)])
+        states = self.states(daemon)
+        self.assertEqual((states.count("dead"), states.count("held")), (1_000, 300))
+        self.assertEqual(daemon.lanes("held"), 0)
+        self.query("ALTER TABLE children DROP CONSTRAINT broken")
+        wait_until(lambda: len(self.stored()) == 300, 60, "the held rows to be delivered")
+        self.assertEqual(self.states(daemon).count("dead"), 1_000)
+
     def test_killed_while_it_redelivers_each_row_is_there_once(self):
         self.query("DROP TABLE children")
         daemon = self.daemon(lanes=1)
