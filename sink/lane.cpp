@@ -22,13 +22,8 @@ constexpr int kHandoversPerTurn = 4;
 // How often a lane looks whether the one that tries for all got through.
 constexpr milliseconds kBreakerPoll{50};
 constexpr std::uint64_t kProbeRowsMax = 100;
-// A connection that floods fills chunks of 64 KiB and more; one of less was not kept waiting.
-constexpr std::size_t kQuietChunkBytes = 16 * 1024;
-constexpr milliseconds kBatchTimeMax{1'000};
 // Each savepoint is a subtransaction: 64 of them are what the server keeps at hand.
 constexpr std::uint64_t kPiecesMax = 60;
-// How long a batch may be made longer by refused pieces, in its delays.
-constexpr int kDelaysMax = 4;
 // Batches are whole again after so many times batch_rows_max rows with none refused.
 constexpr std::uint64_t kCalmBatches = 10;
 constexpr std::chrono::seconds kLookAgain{30};
@@ -390,13 +385,7 @@ void Lane::confirmed() {
 }
 
 void Lane::open_batch(const spool::BlockPtr& block, Clock::time_point now) {
-  const milliseconds commit_share =
-      std::min(kBatchTimeMax, duration_cast<milliseconds>(2 * commit_cost_));
-  batch_ = {};
-  batch_.from = segment_->committed;
-  batch_.began = now;
-  batch_.delay = std::max(options_.batch_delay, commit_share);
-  batch_.closes_at = now + batch_.delay;
+  batch_ = Batch(segment_->committed, options_.batch_delay, commit_cost_, now);
   batch_.is_in_pieces = piece_sizes_.in_pieces();
   if (batch_.is_in_pieces) batch_.savepoint = Savepoint::make;
   set_state(LaneState::sending);
@@ -467,7 +456,7 @@ Lane::Wait Lane::copy_rows(Clock::time_point now) {
       return *wait;
     }
     const bool more_to_read = has_part() || take_events(now);
-    if ((!more_to_read && finishing_soon_) || now >= closing_time(more_to_read)) {
+    if ((!more_to_read && finishing_soon_) || now >= batch_.closing_time(more_to_read)) {
       batch_.must_close = true;
     }
     if (batch_.must_close || batch_.piece_ends) {
@@ -536,23 +525,10 @@ bool Lane::take_events(Clock::time_point now) {
       }
       stand_on(*block);
     }
-    note_chunk(cursor_.chunk_bytes(), now);
+    batch_.note_chunk(cursor_.chunk_bytes(), now);
     take_event(cursor_.event());
   }
   return true;
-}
-
-void Lane::note_chunk(std::size_t chunk_bytes, Clock::time_point now) {
-  bool& has_this = chunk_bytes < kQuietChunkBytes ? batch_.has_quiet : batch_.has_bulk;
-  if (std::exchange(has_this, true)) return;
-  if (batch_.has_bulk && batch_.has_quiet) {
-    batch_.closes_at = std::min(batch_.closes_at, now + batch_.delay / 4);
-  }
-}
-
-Clock::time_point Lane::closing_time(bool more_to_read) const {
-  const bool only_bulk = batch_.has_bulk && !batch_.has_quiet;
-  return only_bulk && more_to_read ? batch_.closes_at + batch_.delay : batch_.closes_at;
 }
 
 void Lane::take_event(const spool::EventView& event) {
@@ -573,17 +549,9 @@ void Lane::take_event(const spool::EventView& event) {
 }
 
 void Lane::count_row(const spool::EventView& event, std::size_t bytes) {
-  if (batch_.piece_rows == 0) batch_.first_row = segment_->next;
-  batch_.bytes += bytes;
-  ++batch_.rows;
+  batch_.add_row(segment_->next, event.header().received_us, bytes);
   ++segment_->next;
   cursor_.advance();
-  const std::int64_t received_us = event.header().received_us;
-  if (batch_.groups.empty() || batch_.groups.back().received_us != received_us) {
-    batch_.groups.push_back({received_us, 0});
-  }
-  ++batch_.groups.back().events;
-  ++batch_.piece_rows;
   batch_.piece_ends = batch_.is_in_pieces && batch_.piece_rows >= piece_sizes_.next();
   batch_.must_close = batch_.rows >= rows_limit() || batch_.bytes >= options_.batch_bytes_max;
 }
@@ -630,7 +598,7 @@ std::optional<std::uint64_t> Lane::find_ahead(
 // So many rows of the route were refused that its table has changed. If they are all of one
 // producer, a row of another one is tried before that is said.
 bool Lane::brakes(RouteTable& table) {
-  if (!options_.brakes->is_due(table.place) || has_passed(table)) return false;
+  if (!options_.brakes->is_due(table.place) || batch_.has_passed(table)) return false;
   const auto producer = options_.brakes->only_producer(table.place);
   if (!producer) return true;
   if (segment_->next < table.probe) return false;
@@ -640,11 +608,6 @@ bool Lane::brakes(RouteTable& table) {
   const auto probe = find_ahead(is_of_another);
   table.probe = probe.value_or(0);
   return !probe;
-}
-
-// Also rows that are not committed yet.
-bool Lane::has_passed(const RouteTable& table) const {
-  return std::find(batch_.passed.begin(), batch_.passed.end(), &table) != batch_.passed.end();
 }
 
 // The row is left out for good.
@@ -791,7 +754,7 @@ void Lane::compared(Clock::time_point now) {
 void Lane::table_copied(std::uint64_t conflicts, Clock::time_point now) {
   const RouteTable& table = *batch_.copied;
   batch_.conflicts += conflicts;
-  if (table.rows > conflicts && !has_passed(table)) batch_.passed.push_back(&table);
+  if (table.rows > conflicts) batch_.note_passed(table);
   copy_next(now);
 }
 
@@ -1023,20 +986,12 @@ void Lane::send_again(Clock::time_point now) {
   }
   const Clock::time_point piece_began = batch_.piece_began;
   batch_ = at_piece_;
-  give_back(now - piece_began);
+  batch_.give_back(now - piece_began);
   batch_.is_open = true;
   batch_.savepoint = Savepoint::return_to;
   segment_->next = batch_.piece_from;
   if (!find_next_event()) return leave_until(now, LaneState::connecting);
   begin_piece(now);
-}
-
-// The time of a piece that was refused is no reason to close a batch with fewer rows: a commit
-// costs more. But nobody quiet waits for it, and the bulk not for long.
-void Lane::give_back(Clock::duration lost) {
-  if (batch_.has_quiet) return;
-  const Clock::time_point latest = batch_.began + kDelaysMax * batch_.delay;
-  batch_.closes_at = std::max(batch_.closes_at, std::min(batch_.closes_at + lost, latest));
 }
 
 void Lane::rolled_back() {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "sink/backoff.hpp"
+#include "sink/batch.hpp"
 #include "sink/breaker.hpp"
 #include "sink/database.hpp"
 #include "sink/kept_blocks.hpp"
@@ -27,8 +28,6 @@
 #include "spool/spool.hpp"
 
 namespace sluice::sink {
-
-using Clock = std::chrono::steady_clock;
 
 struct LaneOptions {
   std::size_t index = 0;
@@ -59,12 +58,7 @@ struct LaneOptions {
 // first. So the streamed table refers to no other: where the batch's first event leads to one that
 // does, all rows are kept back.
 //
-// It is committed when it has batch_rows_max rows or batch_bytes_max bytes, or a delay after its
-// first event: batch_delay, or twice what a commit takes if that is more, so that commits never
-// take more than a third of the time. Under load it depends on who is in it: a batch of nothing but
-// bulk, large chunks of connections that flood, goes on for a second delay while there is more, as
-// larger batches cost the server less; one that also holds a chunk of a quiet connection ends a
-// quarter of the delay after that, so that a quiet event does not wait for the bulk around it.
+// When it is committed: sink/batch.hpp.
 //
 // Nothing is known about a batch but what the watermark says. After any failure the connection is
 // dropped and the watermark is read under its row lock (R) before another row is sent.
@@ -122,41 +116,6 @@ class Lane final {
     confirming,
     checking,
   };
-  // The batch under way: [from, next) of segment_, to be moved from its watermark.
-  struct Batch {
-    std::uint64_t from = 0;
-    std::uint64_t rows = 0;                 // of all tables
-    std::uint64_t rows_added = 0;           // to their tables
-    std::uint64_t not_added = 0;            // by merging: duplicates, and conflicts
-    std::uint64_t conflicts = 0;            // set aside, as other rows have their keys
-    std::vector<const RouteTable*> passed;  // tables that took rows, or had them
-    std::uint64_t bytes = 0;
-    bool is_open = false;  // the transaction
-    bool is_in_pieces = false;
-    std::uint64_t pieces = 0;  // that passed
-    // Of the piece under way, which is the whole batch if that is not in pieces.
-    Clock::time_point piece_began;  // or began again
-    std::uint64_t piece_from = 0;
-    std::uint64_t piece_rows = 0;
-    std::uint64_t first_row = 0;     // the index of the first row in it
-    Savepoint savepoint{};           // what the next step has to do about it
-    RouteTable* streamed = nullptr;  // the table whose rows go out as they come
-    RouteTable* copied = nullptr;    // the table whose COPY is open, or was last
-    std::size_t sent = 0;            // of its rows' bytes, where they were kept back
-    bool is_settled = false;
-    bool piece_ends = false;
-    Clock::time_point began;
-    std::chrono::milliseconds delay{};  // batch_delay, or more where commits are slow
-    Clock::time_point closes_at;
-    Clock::time_point commit_began;
-    std::chrono::microseconds copy_time{};
-    std::vector<CommittedGroup> groups;
-    bool must_close = false;
-    std::optional<Failure> stuck;  // why the event at next cannot be passed
-    bool has_bulk = false;
-    bool has_quiet = false;
-  };
-
   // A piece whose rows are there. The step that begins the next one checks their deferred
   // constraints first: what it refuses is this piece.
   struct UncheckedPiece {
@@ -216,14 +175,11 @@ class Lane final {
       const std::function<bool(const spool::EventView&)>& is_wanted);
   void row_unencodable(const spool::EventView& event, RouteTable* table, Failure reason);
   [[nodiscard]] bool brakes(RouteTable& table);
-  [[nodiscard]] bool has_passed(const RouteTable& table) const;
   void close_route(RouteTable& table, const Failure& reason);
   void give_up_row(std::uint64_t index, const spool::EventView& event, Failure reason);
   [[nodiscard]] bool pass_refused(const spool::EventView& event);
   [[nodiscard]] bool record(RefusedRow& row, const spool::EventView& event);
   [[nodiscard]] spool::BlockCursor cursor_at(std::uint64_t index);
-  void note_chunk(std::size_t chunk_bytes, Clock::time_point now);
-  [[nodiscard]] Clock::time_point closing_time(bool more_to_read) const;
   void close_batch(Clock::time_point now);
   void committed(Clock::time_point now);
   void fail(const Failure& failure, Clock::time_point now);
@@ -231,7 +187,6 @@ class Lane final {
   void row_found(const Failure& failure, Clock::time_point now);
   [[nodiscard]] std::uint64_t suspected_row(const Failure& failure) const;
   void send_again(Clock::time_point now);
-  void give_back(Clock::duration lost);
   void rolled_back();
   [[nodiscard]] bool merges_instead(const Failure& failure);
   [[nodiscard]] bool in_rows() const;
