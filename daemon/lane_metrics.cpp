@@ -67,18 +67,6 @@ constexpr std::array<std::pair<sink::LaneState, std::string_view>, sink::kLaneSt
                      {sink::LaneState::waiting, "waiting"},
                      {sink::LaneState::held, "held"}}};
 
-void add_histogram(std::vector<prometheus::MetricFamily>& families, Metric metric,
-                   const prometheus::Histogram& histogram) {
-  families.push_back(make_family(metric));
-  families.back().metric.push_back(histogram.Collect());
-}
-
-void add_counter(std::vector<prometheus::MetricFamily>& families, Metric metric,
-                 const Counter& counter) {
-  families.push_back(make_family(metric));
-  add_value(families.back(), value(counter));
-}
-
 }  // namespace
 
 struct LaneMetrics::Numbers {

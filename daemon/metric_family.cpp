@@ -48,4 +48,16 @@ void add_value(prometheus::MetricFamily& family, std::uint64_t value,
   add_value(family, static_cast<double>(value), labels);
 }
 
+void add_counter(std::vector<prometheus::MetricFamily>& families, Metric metric,
+                 const std::atomic<std::uint64_t>& counter) {
+  families.push_back(make_family(metric));
+  add_value(families.back(), counter.load(std::memory_order_relaxed));
+}
+
+void add_histogram(std::vector<prometheus::MetricFamily>& families, Metric metric,
+                   const prometheus::Histogram& histogram) {
+  families.push_back(make_family(metric));
+  families.back().metric.push_back(histogram.Collect());
+}
+
 }  // namespace sluice::daemon

@@ -27,18 +27,6 @@ double seconds_of(std::chrono::microseconds time) {
   return std::chrono::duration<double>(time).count();
 }
 
-void add_histogram(std::vector<prometheus::MetricFamily>& families, Metric metric,
-                   const prometheus::Histogram& histogram) {
-  families.push_back(make_family(metric));
-  families.back().metric.push_back(histogram.Collect());
-}
-
-void add_counter(std::vector<prometheus::MetricFamily>& families, Metric metric,
-                 const Counter& counter) {
-  families.push_back(make_family(metric));
-  add_value(families.back(), counter.load(std::memory_order_relaxed));
-}
-
 }  // namespace
 
 struct SpoolMetrics::Numbers {
