@@ -388,20 +388,17 @@ void Redelivery::row_refused(const Failure& failure) {
 void Redelivery::refused(const Item& item, const Failure& failure) {
   using spool::AsideState;
   const bool is_orphan = failure.sqlstate == "23503" && options_.parent_wait.count() > 0;
-  AsideState state = AsideState::dead;
-  if (is_orphan && item.text.state == AsideState::held) state = AsideState::waiting;
-  if (state == AsideState::dead && item.table != nullptr) {
+  const bool was_held = item.text.state == AsideState::held;
+  const bool waits_on = is_orphan && item.text.state == AsideState::waiting && !has_waited(item);
+  // A parent that is missing says nothing of the table.
+  if (!is_orphan && item.table != nullptr) {
     const std::size_t place = item.table->place;
-    if (item.text.state == AsideState::held && options_.brakes->is_due(place)) {
-      return close_table(*item.table, failure);
-    }
+    if (was_held && options_.brakes->is_due(place)) return close_table(*item.table, failure);
     options_.brakes->refused(place, item.text.uid);
   }
-  if (is_orphan && item.text.state == AsideState::waiting && !has_waited(item)) {
-    state = AsideState::waiting;
-  } else {
-    change(item, state, failure);
-  }
+  const AsideState state =
+      waits_on || (is_orphan && was_held) ? AsideState::waiting : AsideState::dead;
+  if (!waits_on) change(item, state, failure);
   reporter_.refused(item.text.position, state, failure);
 }
 

@@ -440,6 +440,18 @@ TEST_CASE("redelivery: what is held stays it when the table refuses a thousand i
   CHECK(bench.to_try() == 0);
 }
 
+TEST_CASE("redelivery: parents that are missing are no reason to hold the others") {
+  Bench bench;
+  bench.append_many(1'500, AsideState::waiting);
+  for (std::uint64_t i = 0; i < 1'500; ++i) bench.server.refused[i] = kOrphan;
+  bench.append(1'500, AsideState::held);
+  bench.server.watermarks[kSegment] = 1'501;
+  bench.server.refused[1'500] = kCheck;
+  bench.pass(10s);
+  CHECK(bench.log->read({kSegment, 1'500}).value().state == AsideState::dead);
+  CHECK(bench.reporter.closings.empty());
+}
+
 TEST_CASE("redelivery: a record above its watermark is left to its segment") {
   Bench bench;
   bench.append_many(10, AsideState::held);
