@@ -25,6 +25,8 @@ struct Failure {
   // The number of the row in the COPY, from 1, that the server was at; 0: it does not say. That row
   // is the first to suspect.
   std::uint64_t row = 0;
+  // It came up in a function of the database, such as a trigger's: its code may say anything.
+  bool is_of_function = false;
 };
 
 enum class Progress {

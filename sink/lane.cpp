@@ -624,6 +624,13 @@ void Lane::close_route(RouteTable& table, const Failure& reason) {
   look_again_at_ = batch_.began + kLookAgain;
 }
 
+// The piece goes again without the route's rows.
+void Lane::hold_route(RouteTable& table, const Failure& reason, Clock::time_point now) {
+  if (options_.aside == nullptr || !database_.connected()) return hold(reason, now);
+  close_route(table, reason);
+  send_again(now);
+}
+
 // `table`: null if no route takes the event.
 void Lane::row_unencodable(const spool::EventView& event, RouteTable* table, Failure reason) {
   if (options_.aside == nullptr) {
@@ -713,7 +720,7 @@ void Lane::copy_finished(Clock::time_point now) {
   const std::uint64_t rows = database_.rows_copied();
   const bool may_lack = table.route.trigger_may_skip && !table.is_merging;
   if (rows > table.rows || (rows < table.rows && !may_lack)) {
-    return hold({"", rows_missing(table), ""}, now);
+    return hold_route(table, {"", rows_missing(table), ""}, now);
   }
   const std::uint64_t added = std::min(rows, database_.rows_added());
   batch_.rows_added += added;
@@ -741,7 +748,7 @@ void Lane::compared(Clock::time_point now) {
     if (table.route.on_conflict == OnConflict::skip && conflict.is_found) continue;
     if (!conflict.is_found) {
       if (table.route.trigger_may_skip) continue;
-      return hold({"", rows_missing(table), ""}, now);
+      return hold_route(table, {"", rows_missing(table), ""}, now);
     }
     if (is_duplicate(conflict, index)) continue;
     if (!set_conflict_aside(table, index, now)) return;
@@ -908,7 +915,7 @@ void Lane::fail(const Failure& failure, Clock::time_point now) {
     case Action::row:
       return row_refused(failure, now);
     case Action::hold:
-      return hold(failure, now);
+      return is_of_table() ? hold_route(*batch_.copied, failure, now) : hold(failure, now);
     case Action::halve_batch:
       if (in_rows()) {
         rows_max_now_ = std::max<std::uint64_t>(1, std::min(rows_max_now_, batch_.rows) / 2);
@@ -1002,6 +1009,12 @@ void Lane::rolled_back() {
 bool Lane::merges_instead(const Failure& failure) {
   const bool is_of_copy = phase_ != Phase::settling && batch_.copied != nullptr;
   return is_of_copy && batch_.copied->merges_instead(failure, segment_->next);
+}
+
+// What fails now is a step of the table's own.
+bool Lane::is_of_table() const {
+  const bool is_open = phase_ == Phase::opening && !unchecked_;
+  return batch_.copied != nullptr && (is_open || (in_rows() && phase_ != Phase::settling));
 }
 
 // The server has rows of the batch, and no COMMIT yet.

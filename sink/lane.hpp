@@ -176,6 +176,7 @@ class Lane final {
   void row_unencodable(const spool::EventView& event, RouteTable* table, Failure reason);
   [[nodiscard]] bool brakes(RouteTable& table);
   void close_route(RouteTable& table, const Failure& reason);
+  void hold_route(RouteTable& table, const Failure& reason, Clock::time_point now);
   void give_up_row(std::uint64_t index, const spool::EventView& event, Failure reason);
   [[nodiscard]] bool pass_refused(const spool::EventView& event);
   [[nodiscard]] bool record(RefusedRow& row, const spool::EventView& event);
@@ -189,6 +190,7 @@ class Lane final {
   void send_again(Clock::time_point now);
   void rolled_back();
   [[nodiscard]] bool merges_instead(const Failure& failure);
+  [[nodiscard]] bool is_of_table() const;
   [[nodiscard]] bool in_rows() const;
   [[nodiscard]] bool goes_again(std::uint64_t index) const;
   void hold(const Failure& failure, Clock::time_point now);

@@ -74,6 +74,17 @@ std::uint64_t row_of(const PGresult* result) {
   return row;
 }
 
+// The context has a line for each level of what the server was at: COPY itself, a query of its own
+// (of a foreign key), functions.
+bool is_of_function(std::string_view context) {
+  while (!context.empty()) {
+    const std::string_view line = context.substr(0, context.find('\n'));
+    context.remove_prefix(std::min(context.size(), line.size() + 1));
+    if (!line.starts_with("COPY ") && !line.starts_with("SQL statement ")) return true;
+  }
+  return false;
+}
+
 bool is_sqlstate(std::string_view text) {
   return text.size() == 5 && std::all_of(text.begin(), text.end(), [](char c) {
            return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z');
@@ -350,10 +361,11 @@ void PostgresSession::take(const pg_result* result) {
 void PostgresSession::take_error(const pg_result* result) {
   if (failed_) return;
   const std::string_view sqlstate = field(result, PG_DIAG_SQLSTATE);
-  Failure failure{std::string(sqlstate), "", one_line(column_of(result)), row_of(result)};
+  Failure failure{std::string(sqlstate), "", one_line(column_of(result)), row_of(result),
+                  is_of_function(field(result, PG_DIAG_CONTEXT))};
   if (sqlstate.empty()) {
     failure.message = one_line(PQresultErrorMessage(result));
-  } else if (shows_no_row(sqlstate)) {
+  } else if (shows_no_row(sqlstate) && !failure.is_of_function) {
     failure.message = one_line(field(result, PG_DIAG_MESSAGE_PRIMARY));
   } else {
     failure.message = one_line(message_without_row(result));

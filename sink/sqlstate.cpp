@@ -60,7 +60,9 @@ Action action_for(const Failure& failure) {
     return failure.sqlstate.starts_with(candidate.sqlstate) &&
            failure.message.find(candidate.message) != std::string::npos;
   });
-  return rule == kRules.end() ? Action::row : rule->action;
+  if (rule == kRules.end()) return Action::row;
+  // What a trigger trips over may be of this row only; where it is not, the route's brake tells.
+  return rule->action == Action::hold && failure.is_of_function ? Action::row : rule->action;
 }
 
 bool shows_no_row(std::string_view sqlstate) {

@@ -118,6 +118,36 @@ class Redelivery(RedeliveryTest):
         wait_until(lambda: len(self.stored()) == 300, 60, "the held rows to be delivered")
         self.assertEqual(self.states(daemon).count("dead"), 1_000)
 
+    def make_trigger(self, body):
+        self.query(f"CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$")
+        self.query("CREATE TRIGGER meddle BEFORE INSERT ON children FOR EACH ROW EXECUTE FUNCTION meddle()")
+
+    def test_a_trigger_that_drops_a_row_holds_its_own_route_only(self):
+        self.make_trigger("IF new.n = 3 THEN RETURN NULL; END IF; RETURN new;")
+        daemon = self.daemon()
+        self.ship(daemon, *self.children(*range(10)), *self.parents(*range(10)))
+        self.assertEqual(self.query("SELECT count(*) FROM parents"), [(10,)])
+        self.assertEqual((self.stored(), self.states(daemon)), ([], ["held"] * 10))
+        self.assertIn("meddle", daemon.log_text())
+        self.query("DROP TRIGGER meddle ON children")
+        wait_until(lambda: self.stored() == list(range(10)), 60, "the rows to be delivered")
+
+    def test_what_a_trigger_trips_over_costs_its_row_only_and_is_not_quoted(self):
+        """By its SQLSTATE alone each of these would be trouble with the table or the login."""
+        self.make_trigger("IF new.n = 1 THEN EXECUTE 'TABLE \"PAYLOAD' || new.n || '\"'; END IF;"
+                          " IF new.n = 2 THEN RAISE 'PAYLOAD %', new.n USING ERRCODE = '28000'; END IF;"
+                          " IF new.n = 3 THEN RAISE 'PAYLOAD %', new.n USING ERRCODE = '55000'; END IF;"
+                          " RETURN new;")
+        daemon = self.daemon()
+        self.ship(daemon, *self.parents(*range(10)))
+        self.ship(daemon, *self.children(*range(10)))
+        self.assertEqual(self.stored(), [0, *range(4, 10)])
+        self.assertEqual(self.states(daemon), ["dead"] * 3)
+        listed = run_sluice("dead", "list", "--config", daemon.config_path)
+        for state in ("42P01", "28000", "55000"):
+            self.assertIn(state, listed.stdout)
+        self.assertNotIn("PAYLOAD", listed.stdout + daemon.log_text())
+
     def test_killed_while_it_redelivers_each_row_is_there_once(self):
         self.query("DROP TABLE children")
         daemon = self.daemon(lanes=1)
