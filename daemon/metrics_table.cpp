@@ -86,7 +86,9 @@ const std::array<MetricInfo, kMetricCount> kMetrics = {{
     {Metric::spool_torn_tails, "sluice_spool_torn_tails_total", counter, "", "",
      "Segments with a write that a crash had cut short; nothing acked is in it."},
     {Metric::spool_corruptions, "sluice_spool_corruptions_total", counter, "", "",
-     "Runs of durable bytes that were found bad and copied to quarantine/."},
+     "Runs of durable bytes that were found bad and copied to quarantine/; one that is found at "
+     "the "
+     "start counts once more if its events are still to be delivered."},
     {Metric::spool_read_errors, "sluice_spool_read_errors_total", counter, "", "",
      "Places in the spool that the disk could not read when a lane came there."},
     {Metric::spool_files_set_aside, "sluice_spool_files_set_aside_total", counter, "", "",

@@ -20,6 +20,21 @@ void SpoolLog::quarantined(const spool::Uuid& segment, std::uint64_t first_index
        {"bytes", bytes}});
 }
 
+void SpoolLog::damaged_at_start(const spool::StartDamage& damage) {
+  next_.damaged_at_start(damage);
+  const std::string message =
+      "bytes of the spool that were durable are bad: dedupe keys and producers' numbers of " +
+      std::to_string(damage.events) +
+      " events may be forgotten, and these events stored twice if they are sent again; a copy is "
+      "in quarantine/; those that are not committed yet are reported once more as lost";
+  log_.error(message, {{"segment", damage.segment.text()},
+                       {"first_index", damage.first_index},
+                       {"events", damage.events},
+                       {"runs", damage.runs},
+                       {"bytes", damage.bytes},
+                       {"keys_kept", damage.keys_kept}});
+}
+
 void SpoolLog::read_failed(const spool::Uuid& segment, std::uint64_t offset,
                            std::error_code error) {
   next_.read_failed(segment, offset, error);

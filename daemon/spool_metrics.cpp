@@ -59,6 +59,10 @@ void SpoolMetrics::quarantined(const spool::Uuid&, std::uint64_t,
   add(numbers_->events_quarantined, events.value_or(0));
 }
 
+void SpoolMetrics::damaged_at_start(const spool::StartDamage& damage) {
+  add(numbers_->corruptions, damage.runs);
+}
+
 void SpoolMetrics::read_failed(const spool::Uuid&, std::uint64_t, std::error_code) {
   add(numbers_->read_errors, 1);
 }

@@ -35,6 +35,7 @@ class SpoolMetrics final : public spool::SpoolReporter {
   void torn_tail(const spool::Uuid& segment, std::uint64_t bytes) override;
   void quarantined(const spool::Uuid& segment, std::uint64_t first_index,
                    std::optional<std::uint64_t> events, std::uint64_t bytes) override;
+  void damaged_at_start(const spool::StartDamage& damage) override;
   void read_failed(const spool::Uuid& segment, std::uint64_t offset,
                    std::error_code error) override;
   void file_set_aside(const std::string& name, std::string_view reason) override;

@@ -38,6 +38,16 @@ struct DiskSpoolOptions {
   std::uint64_t seed = 0;                   // of uuids and of a new spool's hash seed; 0: random
 };
 
+// Durable bytes of one segment that a start found bad.
+struct StartDamage {
+  Uuid segment;
+  std::uint64_t first_index = 0;  // of the first event in them
+  std::uint64_t events = 0;       // in them, committed or not
+  std::uint64_t runs = 0;         // of bad bytes
+  std::uint64_t bytes = 0;
+  std::uint64_t keys_kept = 0;  // dedupe keys of these events that the side file had
+};
+
 // What the spool tells about itself; the daemon makes logs and metrics of it. Threads: the
 // journal's, the sink's, and the one that opens the spool.
 class SpoolReporter {
@@ -51,6 +61,10 @@ class SpoolReporter {
   // cannot be known (the file has no good block after it).
   virtual void quarantined(const Uuid& segment, std::uint64_t first_index,
                            std::optional<std::uint64_t> events, std::uint64_t bytes) = 0;
+  // Good blocks follow the bad bytes, copies are in quarantine/. Told for what only these bytes
+  // say, the dedupe keys and the producers' numbers; events in them that are not committed yet are
+  // reported by quarantined() when they are to be delivered.
+  virtual void damaged_at_start(const StartDamage& damage) = 0;
   // The bytes there cannot be read; a lane tries again for half a minute before it counts them as
   // bad.
   virtual void read_failed(const Uuid& segment, std::uint64_t offset, std::error_code error) = 0;

@@ -59,6 +59,7 @@ class KeysReader final {
   // None if there is no such file, or it is not one.
   [[nodiscard]] static std::unique_ptr<KeysReader> open(Disk& disk, const std::string& name);
 
+  [[nodiscard]] const Uuid& segment() const { return segment_; }
   // The groups in order, without their keys; `cut` tells that bad bytes ended the list.
   [[nodiscard]] std::vector<KeysGroup> groups(bool& cut);
   // The group's keys; none if they are damaged.

@@ -8,13 +8,11 @@
 #include <utility>
 
 #include "spool/disk_spool.hpp"
+#include "spool/found_keys.hpp"
 #include "spool/quarantine.hpp"
 
 namespace sluice::spool {
 namespace {
-
-// The keys of each block, with the time at which it was written.
-using KeyGroups = std::vector<std::pair<std::int64_t, std::vector<StoredKey>>>;
 
 constexpr std::string_view kVersionText = "sluice-spool ";
 
@@ -288,12 +286,16 @@ class Recovery {
     return from;
   }
 
-  // Rule 3 of the format's page.
-  [[nodiscard]] std::error_code read_whole(RecoveredSegment& segment, WatchedFile& file) {
+  // What a segment that is read whole tells beside its end.
+  struct Findings {
+    FoundKeys keys;
+    StartDamage bad;
+    std::vector<Damage> gaps;  // durable bytes that are bad, with a good block behind them
+  };
+
+  [[nodiscard]] std::uint64_t find_durable(const RecoveredSegment& segment, SegmentScan& scan) {
     const Uuid& id = segment.header.id;
-    const std::uint64_t cut = superseded_from(id);
     std::uint64_t durable = std::max(told_durable(id), heads_[id].end_offset);
-    SegmentScan scan(file, id);
     for (;;) {
       const auto step = scan.next(segment.file_bytes);
       if (std::holds_alternative<ScanEnd>(step)) break;
@@ -301,19 +303,28 @@ class Recovery {
         durable = std::max(durable, block->header.synced_upto);
       }
     }
-    durable = std::min(durable, segment.file_bytes);
+    scan.seek(kSegmentHeaderBytes);
+    return std::min(durable, segment.file_bytes);
+  }
 
-    KeyGroups key_groups;
+  // Rule 3 of the format's page.
+  [[nodiscard]] std::error_code read_whole(RecoveredSegment& segment, WatchedFile& file) {
+    const Uuid& id = segment.header.id;
+    const std::uint64_t cut = superseded_from(id);
+    SegmentScan scan(file, id);
+    const std::uint64_t durable = find_durable(segment, scan);
+
+    Findings found;
     std::uint64_t index = 0;
     std::uint64_t end = kSegmentHeaderBytes;
     std::uint64_t whole_end = end;
     std::optional<Damage> last_damage;  // with no good block behind it
-    scan.seek(kSegmentHeaderBytes);
     for (;;) {
       const auto step = scan.next(segment.file_bytes);
       if (std::holds_alternative<ScanEnd>(step)) break;
       if (const auto* damage = std::get_if<Damage>(&step)) {
-        // Below the line the events behind it count; the lane meets the damage and counts the gap.
+        // Below the line the events behind it count. A lane that still has to deliver what was
+        // there meets the damage as well, and counts the gap.
         if (damage->offset >= durable) break;
         end = std::min(damage->end_offset, durable);
         last_damage = Damage{damage->offset, end};
@@ -322,6 +333,7 @@ class Recovery {
       }
       const auto& block = std::get<ScannedBlock>(step);
       if (block.header.end_index() > cut) break;
+      if (last_damage) note_gap(found, *last_damage, index, block);
       last_damage.reset();
       whole_end = block.end_offset();
       index = block.header.end_index();
@@ -330,7 +342,7 @@ class Recovery {
       // nothing is lost without it.
       if (block.header.kind != BlockKind::events && block.offset >= durable) continue;
       end = whole_end;
-      note_keys(block, key_groups);
+      note_keys(block, found.keys);
       if (block.offset < durable) note_marks(block);
       if (end <= durable) segment.durable_index = index;
     }
@@ -344,18 +356,47 @@ class Recovery {
       keep_damage(disk_, file, segment.name, *last_damage);
       reporter_.quarantined(id, index, std::nullopt, end - last_damage->offset);
     }
+    mend_gaps(segment, file, found);
     whole_end = std::max(whole_end, end);
     if (segment.file_bytes > whole_end && cut == UINT64_MAX) {
       reporter_.torn_tail(id, segment.file_bytes - whole_end);
     }
-    found_keys_.emplace(id, std::move(key_groups));
+    found_keys_.emplace(id, found.keys.groups());
     return {};
   }
 
-  static void note_keys(const ScannedBlock& block, KeyGroups& key_groups) {
+  // The good block behind the bad bytes says how many events were in them.
+  static void note_gap(Findings& found, const Damage& damage, std::uint64_t index,
+                       const ScannedBlock& behind) {
+    const std::uint64_t events =
+        behind.header.first_index - std::min(behind.header.first_index, index);
+    if (found.gaps.empty()) found.bad.first_index = index;
+    found.bad.events += events;
+    found.bad.bytes += damage.end_offset - damage.offset;
+    found.gaps.push_back(damage);
+    found.keys.add_gap(events, behind.header.written_us);
+  }
+
+  // The bad blocks' keys stay known where the side file has them: their events were acked, and
+  // nearly always committed, and nobody may be told about them by a lane any more. One that was not
+  // committed is reported as lost, and its key turns away the same line for the window all the
+  // same, as that of a damaged event in a finished segment does; what is committed only the
+  // database knows.
+  void mend_gaps(const RecoveredSegment& segment, WatchedFile& file, Findings& found) {
+    if (found.gaps.empty()) return;
+    for (const Damage& damage : found.gaps) keep_damage(disk_, file, segment.name, damage);
+    const SegmentHeader& header = segment.header;
+    const std::string name = segment_name(header.ordinal, header.id, ".keys");
+    found.bad.segment = header.id;
+    found.bad.runs = found.gaps.size();
+    found.bad.keys_kept = found.keys.fill_gaps(read_key_groups(disk_, name, header.id));
+    reporter_.damaged_at_start(found.bad);
+  }
+
+  static void note_keys(const ScannedBlock& block, FoundKeys& found) {
     std::vector<StoredKey> keys;
     collect_keys(block.records(), keys);
-    if (!keys.empty()) key_groups.emplace_back(block.header.written_us, std::move(keys));
+    found.add_block(block.header.written_us, std::move(keys));
   }
 
   void note_marks(const ScannedBlock& block) {

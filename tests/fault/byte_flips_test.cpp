@@ -29,6 +29,10 @@ struct Outcome final : SpoolReporter {
     ++quarantined_count;
     lost += events.value_or(0);
   }
+  void damaged_at_start(const StartDamage& damage) override {
+    ++start_damages;
+    forgotten += damage.events;
+  }
   void read_failed(const Uuid&, std::uint64_t, std::error_code) override {}
   void file_set_aside(const std::string&, std::string_view) override { ++set_aside; }
   void segments_missing(std::uint64_t) override {}
@@ -42,6 +46,8 @@ struct Outcome final : SpoolReporter {
   int torn_tails = 0;
   int quarantined_count = 0;
   std::uint64_t lost = 0;
+  int start_damages = 0;
+  std::uint64_t forgotten = 0;  // events of which the start says so
   int set_aside = 0;
   int poisoned = 0;
   bool is_newer = false;
@@ -206,6 +212,8 @@ void check(const Bench& bench, std::size_t offset, const Outcome& outcome,
   REQUIRE(outcome.torn_tails == 0);
   REQUIRE(outcome.quarantined_count == 1);
   REQUIRE(outcome.lost == (block == 0 ? 0 : kEventsOfBlock[block - 1]));
+  REQUIRE(outcome.start_damages == 1);
+  REQUIRE(outcome.forgotten == outcome.lost);
 }
 
 void flip_every_byte(Bench& bench, std::size_t durable_blocks, bool every_value) {
@@ -231,7 +239,9 @@ TEST_CASE("byte flips: an undamaged file is delivered whole and without a word")
     const Outcome outcome = bench.start_with(0, 0);
     CHECK(outcome.delivered == all_but(0));
     CHECK(outcome.delivered.size() == kEvents);
-    CHECK(outcome.torn_tails + outcome.quarantined_count + outcome.set_aside == 0);
+    CHECK(outcome.torn_tails + outcome.quarantined_count + outcome.start_damages +
+              outcome.set_aside ==
+          0);
   }
 }
 

@@ -105,6 +105,11 @@ void DaemonModel::quarantined(const spool::Uuid& segment, std::uint64_t first_in
                " events on a disk that lost nothing that was synced");
 }
 
+void DaemonModel::damaged_at_start(const spool::StartDamage& damage) {
+  throw Broken("found " + std::to_string(damage.bytes) + " bad bytes in " + damage.segment.text() +
+               " at start, on a disk that lost nothing that was synced");
+}
+
 void DaemonModel::read_failed(const spool::Uuid& segment, std::uint64_t offset,
                               std::error_code error) {
   say("cannot read " + segment.text() + " at " + std::to_string(offset) + ": " + error.message());

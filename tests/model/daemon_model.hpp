@@ -89,6 +89,7 @@ class DaemonModel final : private spool::SpoolReporter, private sink::LaneReport
   void torn_tail(const spool::Uuid&, std::uint64_t) override;
   void quarantined(const spool::Uuid&, std::uint64_t, std::optional<std::uint64_t>,
                    std::uint64_t) override;
+  void damaged_at_start(const spool::StartDamage&) override;
   void read_failed(const spool::Uuid&, std::uint64_t, std::error_code) override;
   void file_set_aside(const std::string& name, std::string_view reason) override;
   void segments_missing(std::uint64_t count) override;

@@ -9,6 +9,7 @@ struct SilentSpoolReporter : spool::SpoolReporter {
   void torn_tail(const spool::Uuid&, std::uint64_t) override {}
   void quarantined(const spool::Uuid&, std::uint64_t, std::optional<std::uint64_t>,
                    std::uint64_t) override {}
+  void damaged_at_start(const spool::StartDamage&) override {}
   void read_failed(const spool::Uuid&, std::uint64_t, std::error_code) override {}
   void file_set_aside(const std::string&, std::string_view) override {}
   void segments_missing(std::uint64_t) override {}

@@ -35,6 +35,7 @@ struct RecordingReporter final : SpoolReporter {
     ++damages;
     lost += events.value_or(0);
   }
+  void damaged_at_start(const StartDamage& damage) override { start_damages.push_back(damage); }
   void read_failed(const Uuid&, std::uint64_t, std::error_code) override { ++failed_reads; }
   void file_set_aside(const std::string& name, std::string_view reason) override {
     aside.push_back(name + ": " + std::string(reason));
@@ -56,6 +57,7 @@ struct RecordingReporter final : SpoolReporter {
   int rooms = 0;
   int syncs = 0;
   int keys_losses = 0;
+  std::vector<StartDamage> start_damages;
   std::vector<std::string> aside;
 };
 
@@ -112,6 +114,15 @@ struct Fixture {
     CHECK(chunks.empty() == done);
     return done;
   }
+  [[nodiscard]] std::size_t first_file_bytes() const;
+  void flip_first_file(std::size_t offset);
+  [[nodiscard]] Numbers kill_and_find_keys() {
+    kill_and_restart();
+    Numbers keys;
+    spool->recovered_keys(0, 1'000, [&](const RememberedKey& key) { keys.push_back(key.hash[0]); });
+    std::sort(keys.begin(), keys.end());
+    return keys;
+  }
   void pass(std::int64_t ms) {
     now.unix_us += ms * 1000;
     now.steady_ms += ms;
@@ -166,6 +177,17 @@ std::vector<std::string> segment_files(const FakeDisk& disk) {
     if (parse_segment_name(name, ".log")) names.push_back(name);
   }
   return names;
+}
+
+std::size_t Fixture::first_file_bytes() const {
+  return disk.content(segment_files(disk).front()).size();
+}
+
+void Fixture::flip_first_file(std::size_t offset) {
+  const std::string name = segment_files(disk).front();
+  auto bytes = disk.content(name);
+  bytes.at(offset) ^= std::byte{1};
+  disk.set_content(name, bytes);
 }
 
 }  // namespace
@@ -845,6 +867,80 @@ TEST_CASE("disk spool: keys that a side file did not take are read from the segm
   }
   CHECK(f.reporter.keys_losses == 1);
   CHECK(f.deliver() == upto(next));
+}
+
+TEST_CASE("disk spool: a bad block that is committed is reported, and its keys are kept") {
+  // Of blocks 0, 1 and 2 one is bad; an empty block behind them.
+  for (std::uint64_t bad = 0; bad < 3; ++bad) {
+    CAPTURE(bad);
+    Fixture f;
+    std::vector<std::size_t> begins;
+    for (std::uint64_t n = 0; n < 3; ++n) {
+      begins.push_back(n == 0 ? kSegmentHeaderBytes + kBlockHeaderBytes : f.first_file_bytes());
+      append_block(*f.spool, 0, keyed_chunk(f.budget, n), f.now);
+      f.pass(1);
+    }
+    f.pass(1'500);
+    (void)f.deliver();
+    f.flip_first_file(begins[bad] + 70);
+    CHECK(f.kill_and_find_keys() == upto(3));
+    REQUIRE(f.reporter.start_damages.size() == 1);
+    const StartDamage& damage = f.reporter.start_damages.front();
+    CHECK(damage.runs == 1);
+    CHECK(damage.events == 1);
+    CHECK(damage.first_index == bad);
+    CHECK(damage.keys_kept == 1);
+    CHECK_FALSE(f.disk
+                    .content("quarantine/" + segment_files(f.disk).front() + "-" +
+                             std::to_string(begins[bad]))
+                    .empty());
+    CHECK(f.deliver().empty());
+    CHECK(f.reporter.damages == 0);
+    // And at every start after that, whoever says now where the segment ends.
+    f.append(3, 1);
+    CHECK(f.kill_and_find_keys() == upto(3));
+  }
+}
+
+TEST_CASE("disk spool: of bad blocks, only keys that the side file surely has of them are kept") {
+  const auto prepare = [](Fixture& f) {
+    append_block(*f.spool, 0, keyed_chunk(f.budget, 0), f.now);
+    f.pass(1'500);
+    f.flip_first_file(kSegmentHeaderBytes + kBlockHeaderBytes + 70);
+  };
+  const auto side_file = [](const Fixture& f) {
+    return segment_files(f.disk).front().substr(0, segment_files(f.disk).front().size() - 4) +
+           ".keys";
+  };
+  SECTION("one of another segment is not this one's") {
+    Fixture f;
+    prepare(f);
+    DiskSpoolOptions options = small();
+    options.seed = 99;
+    Fixture other(options);
+    prepare(other);
+    f.disk.set_content(side_file(f), other.disk.content(side_file(other)));
+    CHECK(f.kill_and_find_keys().empty());
+    CHECK(f.reporter.start_damages.at(0).keys_kept == 0);
+  }
+  SECTION("a damaged one has none") {
+    Fixture f;
+    prepare(f);
+    auto bytes = f.disk.content(side_file(f));
+    bytes.back() ^= std::byte{1};
+    f.disk.set_content(side_file(f), bytes);
+    CHECK(f.kill_and_find_keys().empty());
+    CHECK(f.reporter.start_damages.at(0).keys_kept == 0);
+  }
+  SECTION("a block that is not there any more has no keys") {
+    Fixture f;
+    prepare(f);
+    const std::string log = segment_files(f.disk).front();
+    const std::vector<std::byte> before = f.disk.content(log);
+    append_block(*f.spool, 0, keyed_chunk(f.budget, 1), f.now);
+    f.disk.set_content(log, before);
+    CHECK(f.kill_and_find_keys() == Numbers{0});
+  }
 }
 
 TEST_CASE("disk spool: no key stays of a group that another start did not find in a segment") {

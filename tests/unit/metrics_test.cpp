@@ -202,6 +202,7 @@ TEST_CASE("metrics: what the spool reports is counted") {
   Fixture fixture;
   fixture.spool.torn_tail({}, 100);
   fixture.spool.quarantined({}, 0, 3, 4096);
+  fixture.spool.damaged_at_start({.segment = {}, .events = 5, .runs = 2});
   fixture.spool.read_failed({}, 64, std::make_error_code(std::errc::io_error));
   fixture.spool.file_set_aside("seg-x", "it is none of ours");
   fixture.spool.segments_missing(2);
@@ -212,7 +213,7 @@ TEST_CASE("metrics: what the spool reports is counted") {
 
   const std::string text = fixture.text();
   CHECK(sample(text, "sluice_spool_torn_tails_total") == 1);
-  CHECK(sample(text, "sluice_spool_corruptions_total") == 1);
+  CHECK(sample(text, "sluice_spool_corruptions_total") == 3);
   CHECK(sample(text, "sluice_spool_read_errors_total") == 1);
   CHECK(sample(text, "sluice_spool_files_set_aside_total") == 1);
   CHECK(sample(text, "sluice_spool_segments_missing_total") == 2);

@@ -43,6 +43,18 @@ TEST_CASE("spool log: a torn tail is no alarm, and corruption is one") {
   CHECK(f.last_has("events=unknown"));
 }
 
+TEST_CASE("spool log: what damage at the start may have made unknown is said and counted") {
+  Fixture f;
+  f.spool.damaged_at_start(
+      {.segment = {}, .first_index = 40, .events = 1000, .runs = 2, .bytes = 64, .keys_kept = 3});
+  REQUIRE(f.lines.size() == 1);
+  CHECK(f.last_has("<3>"));
+  CHECK(f.last_has("dedupe keys and producers' numbers of 1000 events may be forgotten"));
+  CHECK(f.last_has("first_index=40"));
+  CHECK(f.last_has("keys_kept=3"));
+  CHECK(f.metrics.events_quarantined() == 0);
+}
+
 TEST_CASE("spool log: a failing disk makes a few lines, not one for each try") {
   Fixture f;
   for (int i = 0; i < 100; ++i) {
