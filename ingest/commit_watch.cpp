@@ -29,12 +29,26 @@ CommitWatch::CommitWatch(std::size_t lanes) {
   for (std::size_t i = 0; i < lanes; ++i) lanes_.push_back(std::make_unique<Lane>());
 }
 
+void CommitWatch::appending(spool::LaneIndex index) {
+  Lane& lane = *lanes_.at(index);
+  const std::lock_guard lock(lane.mutex);
+  lane.is_appending = true;
+}
+
 void CommitWatch::appended(const BlockEnd& end) {
   Lane& lane = *lanes_.at(end.lane);
   const std::lock_guard lock(lane.mutex);
-  if (lane.newest == end.position.segment) return;
-  lane.newest = end.position.segment;
+  lane.is_appending = false;
+  const bool goes_on = is_newest(lane, end.position.segment);
+  lane.newest_begin = goes_on ? lane.newest->index : 0;
+  lane.newest = end.position;
   forget_whole(lane);
+}
+
+void CommitWatch::not_appended(spool::LaneIndex index) {
+  Lane& lane = *lanes_.at(index);
+  const std::lock_guard lock(lane.mutex);
+  lane.is_appending = false;
 }
 
 CommitWatch::Told& CommitWatch::told_of(Lane& lane, const spool::Uuid& segment) {
@@ -43,14 +57,27 @@ CommitWatch::Told& CommitWatch::told_of(Lane& lane, const spool::Uuid& segment) 
   return known != lane.told.end() ? *known : lane.told.emplace_back(Told{segment});
 }
 
+bool CommitWatch::is_newest(const Lane& lane, const spool::Uuid& segment) {
+  return lane.newest && lane.newest->segment == segment;
+}
+
+// Rows of blocks that no ticket waits for, and none will.
+void CommitWatch::forget_refused(Lane& lane, const spool::Uuid& segment) {
+  if (lane.is_appending || lane.refused.empty()) return;
+  std::uint64_t keep_from = is_newest(lane, segment) ? lane.newest_begin : UINT64_MAX;
+  const auto oldest = std::find_if(lane.waiting.begin(), lane.waiting.end(),
+                                   [&](const Waiting& w) { return w.end.segment == segment; });
+  if (oldest != lane.waiting.end()) keep_from = std::min(keep_from, oldest->block_begin);
+  lane.refused.erase(lane.refused.lower_bound({segment, 0}),
+                     lane.refused.lower_bound({segment, keep_from}));
+}
+
 // No watch comes for them any more.
 void CommitWatch::forget_whole(Lane& lane) {
+  if (lane.is_appending) return;
   std::erase_if(lane.told, [&](const Told& told) {
-    const bool goes = told.is_whole() && lane.newest != told.segment;
-    if (goes) {
-      std::erase_if(lane.refused,
-                    [&](const Refused& each) { return each.row.segment == told.segment; });
-    }
+    const bool goes = told.is_whole() && !is_newest(lane, told.segment);
+    if (goes) forget_refused(lane, told.segment);
     return goes;
   });
 }
@@ -70,7 +97,7 @@ void CommitWatch::watch(std::span<const BlockEnd> ends, std::shared_ptr<AckLedge
     {
       const std::lock_guard lock(lane.mutex);
       committed = told_of(lane, end.position.segment).upto >= end.position.index;
-      if (!committed) lane.waiting.push_back({end.position, ticket});
+      if (!committed) lane.waiting.push_back({end.position, lane.newest_begin, ticket});
       if (committed) find_refused(end.lane, lane, ticket, refused);
     }
     for (const auto& [_, row] : refused) ticket->ledger->row_refused(row.line, row.sqlstate);
@@ -86,11 +113,7 @@ void CommitWatch::committed(spool::LaneIndex index, const spool::Position& upto)
   std::vector<RefusedLine> refused;
   {
     const std::lock_guard lock(lane.mutex);
-    Told& told = told_of(lane, upto.segment);
-    told.before = std::exchange(told.upto, upto.index);
-    std::erase_if(lane.refused, [&](const Refused& each) {
-      return each.row.segment == upto.segment && each.row.index < told.before;
-    });
+    told_of(lane, upto.segment).upto = upto.index;
     const auto first =
         std::find_if(lane.waiting.begin(), lane.waiting.end(),
                      [&](const Waiting& w) { return w.end.segment == upto.segment; });
@@ -99,6 +122,7 @@ void CommitWatch::committed(spool::LaneIndex index, const spool::Position& upto)
     std::move(first, last, std::back_inserter(reached));
     lane.waiting.erase(first, last);
     for (const Waiting& waiting : reached) find_refused(index, lane, waiting.ticket, refused);
+    forget_refused(lane, upto.segment);
     forget_whole(lane);
   }
   for (const auto& [ticket, row] : refused) ticket->ledger->row_refused(row.line, row.sqlstate);
@@ -110,9 +134,13 @@ void CommitWatch::refused(spool::LaneIndex index, const spool::Position& row,
   Lane& lane = *lanes_.at(index);
   const std::lock_guard lock(lane.mutex);
   // A segment that is delivered again after a failover refuses its rows again.
-  const bool known = std::any_of(lane.refused.begin(), lane.refused.end(),
-                                 [&](const Refused& each) { return each.row == row; });
-  if (!known) lane.refused.push_back({row, std::string(sqlstate)});
+  lane.refused.try_emplace({row.segment, row.index}, sqlstate);
+}
+
+std::size_t CommitWatch::refused_kept(spool::LaneIndex index) const {
+  const Lane& lane = *lanes_.at(index);
+  const std::lock_guard lock(lane.mutex);
+  return lane.refused.size();
 }
 
 void CommitWatch::find_refused(spool::LaneIndex index, const Lane& lane,
@@ -120,11 +148,11 @@ void CommitWatch::find_refused(spool::LaneIndex index, const Lane& lane,
                                std::vector<RefusedLine>& found) {
   const ChunkRows& rows = ticket->rows;
   if (rows.lines.empty() || rows.lane != index) return;
-  for (const Refused& each : lane.refused) {
-    if (each.row.segment != rows.first.segment || each.row.index < rows.first.index) continue;
-    if (const auto line = line_of(rows.lines, each.row.index - rows.first.index)) {
-      found.push_back({ticket, {*line, each.sqlstate}});
-    }
+  auto each = lane.refused.lower_bound({rows.first.segment, rows.first.index});
+  for (; each != lane.refused.end() && each->first.first == rows.first.segment; ++each) {
+    const auto line = line_of(rows.lines, each->first.second - rows.first.index);
+    if (!line) return;
+    found.push_back({ticket, {*line, each->second}});
   }
 }
 

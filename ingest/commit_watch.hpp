@@ -5,12 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ingest/ack_ledger.hpp"
@@ -38,9 +40,13 @@ class CommitWatch final {
   CommitWatch(const CommitWatch&) = delete;
   CommitWatch& operator=(const CommitWatch&) = delete;
 
-  // A block was appended to the lane: watches may be for its end from now on, and for no end
-  // before.
+  // A block is being appended to the lane, which may be refused and committed before its end is
+  // known here: until appended() or not_appended() nothing is forgotten.
+  void appending(spool::LaneIndex lane);
+  // It was: watches may be for its end from now on, and for no end before.
   void appended(const BlockEnd& end);
+  // Nothing came of it.
+  void not_appended(spool::LaneIndex lane);
   // The ticket's ledger is told when in each of these lanes everything before the block's end is
   // committed; at once if it is so already, also of a commit that came before this call.
   // Before that it is told which of the chunk's own rows were refused; `rows` has no lines if the
@@ -55,6 +61,9 @@ class CommitWatch final {
   // segment after one of a newer.
   void committed(spool::LaneIndex lane, const spool::Position& upto);
 
+  // How many refused rows are remembered: memory that is taken for them.
+  [[nodiscard]] std::size_t refused_kept(spool::LaneIndex lane) const;
+
  private:
   struct Ticket {
     std::shared_ptr<AckLedger> ledger;
@@ -64,35 +73,38 @@ class CommitWatch final {
   };
   struct Waiting {
     spool::Position end;
+    std::uint64_t block_begin;  // index of the first row of the block that ends there
     std::shared_ptr<Ticket> ticket;
   };
-  struct Refused {
-    spool::Position row;
-    std::string sqlstate;
-  };
+  using Row = std::pair<spool::Uuid, std::uint64_t>;  // segment and index
   // A refused row of a watched chunk.
   struct RefusedLine {
     std::shared_ptr<Ticket> ticket;
     AckLedger::RefusedRow row;
   };
-  // What was told of a segment: the last, and what was before that.
+  // What was told of a segment last.
   struct Told {
     spool::Uuid segment;
     std::uint64_t upto = 0;
-    std::uint64_t before = 0;
 
     [[nodiscard]] bool is_whole() const { return upto == UINT64_MAX; }
   };
   struct Lane {
-    std::mutex mutex;
-    std::deque<Waiting> waiting;        // in the order in which their blocks were appended
-    std::optional<spool::Uuid> newest;  // the segment of the block that was appended last
-    std::vector<Told> told;             // of the newest segment, and of others that are not whole
-    // Not committed, or since the commit before the last: a watch may come as late as that.
-    std::vector<Refused> refused;
+    mutable std::mutex mutex;
+    std::deque<Waiting> waiting;  // in the order in which their blocks were appended
+    bool is_appending = false;
+    std::optional<spool::Position> newest;  // the end of the block that was appended last
+    std::uint64_t newest_begin = 0;         // the index of its first row
+    std::vector<Told> told;  // of the newest segment, and of others that are not whole
+    // With their SQLSTATEs: those that were refused since the last commit, and those of the newest
+    // block and of blocks that a ticket waits for. However many pieces a block is committed in, the
+    // watch of one of its chunks or its end may be yet to come.
+    std::map<Row, std::string> refused;
   };
 
   static Told& told_of(Lane& lane, const spool::Uuid& segment);
+  static bool is_newest(const Lane& lane, const spool::Uuid& segment);
+  static void forget_refused(Lane& lane, const spool::Uuid& segment);
   static void forget_whole(Lane& lane);
   static void find_refused(spool::LaneIndex index, const Lane& lane,
                            const std::shared_ptr<Ticket>& ticket, std::vector<RefusedLine>& found);

@@ -141,7 +141,9 @@ Journal::Turn Journal::append(spool::LaneIndex lane, const spool::SpoolTime& now
   std::optional<BlockEnd> end;
   if (!block_.chunks.empty() || !marks.empty()) {
     const bool has_events = !block_.chunks.empty();
+    stages_.commits.appending(lane);
     const auto position = stages_.spool.append(lane, block_.chunks, marks, now);
+    if (!position || !has_events) stages_.commits.not_appended(lane);
     if (!position) return refused();
     has_room();
     if (has_events) end = BlockEnd{lane, *position};

@@ -73,6 +73,30 @@ class Acks(SluiceTest):
                              {"done": 4, "stored": 2, "duplicate": 0, "rejected": 1})
         self.assertEqual([row["data"] for row in self.rows()], [12, 14])
 
+    def test_every_row_that_postgres_refuses_is_nacked(self):
+        """Also where so many are refused that blocks are committed in many pieces."""
+        self.query("ALTER TABLE events ADD CHECK (NOT data ? 'bad')")
+        total = 1000
+        for lanes in (1, 2):
+            daemon = self.start_daemon({"postgres": {"lanes": lanes}})
+            for every in (2, 7):
+                with self.subTest(lanes=lanes, every=every):
+                    bad = set(range(every, total + 1, every))
+                    kind = f"{lanes} {every}"
+                    with Asking(daemon.socket_path, dict(HELLO, ack="committed")) as producer:
+                        producer.write(*[{"type": kind, "data": {"bad" if n in bad else "good": n}}
+                                         for n in range(1, total + 1)])
+                        answers = producer.finish()
+                    nacked = [answer["nack"] for answer in answers if "nack" in answer]
+                    self.assertEqual(sorted(nacked), sorted(bad))
+                    self.assertEqual(answers[-1], {"done": total, "stored": total - len(bad),
+                                                   "duplicate": 0, "rejected": len(bad)})
+                    self.assertEqual(sum(row["type"] == kind for row in self.rows()),
+                                     total - len(bad))
+            self.wait_quiet(daemon, 2 * total)
+            self.assertEqual(daemon.events("set_aside"), total // 2 + total // 7)
+            daemon.stop()
+
     def test_a_duplicate_of_an_earlier_run_is_committed_when_its_original_is(self):
         daemon = self.start_daemon()
         event = {"data": 1, "dedupe_key": "a"}

@@ -2,6 +2,7 @@
 // tell.
 #include "ingest/commit_watch.hpp"
 
+#include <array>
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <memory>
@@ -23,20 +24,31 @@ struct Fixture {
   std::shared_ptr<AckLedger> ledger = std::make_shared<AckLedger>(AckStage::committed, [] {});
 
   void watch(const std::vector<BlockEnd>& ends) {
+    for (const BlockEnd& end : ends) append(end);
     const auto ticket = ledger->push(++lines);
     ledger->durable(ticket, 1, 0);
     commits.watch(ends, ledger, ticket);
+  }
+  // Once for each block.
+  void append(const BlockEnd& end) {
+    Position& last = appended[end.lane];
+    if (last == end.position) return;
+    last = end.position;
+    commits.appending(end.lane);
+    commits.appended(end);
   }
   // A chunk whose lines these are, its rows from `first` on, in the block up to `end`.
   void watch_rows(const Position& first, std::uint64_t end, std::vector<AckLedger::Lines> rows) {
     const auto ticket = ledger->push(rows.back().last);
     ledger->durable(ticket, 100, 0);
     const BlockEnd block{0, {first.segment, end}};
+    append(block);
     commits.watch({&block, 1}, ledger, ticket, {0, first, std::move(rows)});
   }
   [[nodiscard]] std::uint64_t acked() const { return ledger->take_progress().acked; }
 
   std::uint64_t lines = 0;
+  std::array<Position, 2> appended{};
 };
 
 Position at(std::uint64_t segment, std::uint64_t index) {
@@ -85,9 +97,9 @@ TEST_CASE("commit watch: a later segment says nothing of one whose commits were 
 TEST_CASE("commit watch: an older segment that turns out whole hides no commit of the newer one") {
   const bool was_told = GENERATE(false, true);
   Fixture f;
-  f.commits.appended({0, at(1, 5)});
+  f.append({0, at(1, 5)});
   if (was_told) f.commits.committed(0, at(1, 3));
-  f.commits.appended({0, at(2, 20)});
+  f.append({0, at(2, 20)});
   f.commits.refused(0, at(2, 12), "23514");
   f.commits.committed(0, at(1, UINT64_MAX));
   f.commits.committed(0, at(2, 20));
@@ -146,15 +158,86 @@ TEST_CASE("commit watch: a refused row is told by its line when the commit passe
 
 TEST_CASE("commit watch: a row that was refused before its chunk was watched is told as well") {
   Fixture f;
+  f.commits.appending(0);
   f.commits.refused(0, at(1, 1), "23514");
   f.watch_rows(at(1, 0), 2, {{1, 2}});
   f.commits.committed(0, at(1, 2));
   CHECK(f.ledger->take_progress().refused_rows.size() == 1);
 
+  f.commits.appending(0);
   f.commits.refused(0, at(1, 3), "23514");
   f.commits.committed(0, at(1, 4));
   f.watch_rows(at(1, 2), 4, {{3, 4}});
   CHECK(f.ledger->take_progress().refused_rows == std::vector<AckLedger::RefusedRow>{{4, "23514"}});
+}
+
+TEST_CASE("commit watch: every refused row of a block that is committed in many pieces is told") {
+  const bool watch_comes_late = GENERATE(false, true);
+  constexpr std::uint64_t kRows = 60;
+  Fixture f;
+  const auto watch = [&] {
+    f.watch_rows(at(1, 0), kRows, {{1, 30}});
+    f.watch_rows(at(1, 30), kRows, {{31, kRows}});
+  };
+  if (watch_comes_late) {
+    f.commits.appending(0);
+  } else {
+    watch();
+  }
+  std::vector<AckLedger::RefusedRow> refused;
+  for (std::uint64_t row = 0; row < kRows; ++row) {
+    if (row % 2 != 0) continue;
+    f.commits.refused(0, at(1, row), "23514");
+    f.commits.committed(0, at(1, row + 1));
+    refused.push_back({row + 1, "23514"});
+  }
+  f.commits.committed(0, at(1, kRows));
+  if (watch_comes_late) watch();
+  const auto progress = f.ledger->take_progress();
+  CHECK(progress.refused_rows == refused);
+  CHECK(progress.stored == 200 - kRows / 2);
+  CHECK(progress.acked == kRows);
+}
+
+TEST_CASE("commit watch: the rows of a block that is waited for stay when another is appended") {
+  Fixture f;
+  f.watch_rows(at(1, 0), 10, {{1, 10}});
+  f.watch_rows(at(1, 10), 20, {{11, 20}});
+  f.commits.refused(0, at(1, 3), "23514");
+  f.commits.committed(0, at(1, 5));
+  f.append({0, at(2, 10)});
+  f.commits.committed(0, at(1, 8));
+  f.commits.committed(0, at(1, 10));
+  CHECK(f.ledger->take_progress().refused_rows == std::vector<AckLedger::RefusedRow>{{4, "23514"}});
+  f.commits.refused(0, at(1, 12), "23514");
+  f.commits.committed(0, at(1, 14));
+  f.commits.committed(0, at(1, 16));
+  f.commits.committed(0, at(1, 20));
+  CHECK(f.ledger->take_progress().refused_rows ==
+        std::vector<AckLedger::RefusedRow>{{13, "23514"}});
+}
+
+TEST_CASE("commit watch: no refused row is kept that nobody waits for") {
+  const bool is_own = GENERATE(false, true);  // a segment of this run, or of one before
+  Fixture f;
+  f.watch_rows(at(1, 0), 10, {{1, 10}});
+  const std::uint64_t segment = is_own ? 1 : 9;
+  f.commits.refused(0, at(segment, 4), "23514");
+  f.commits.committed(0, at(1, 10));
+  f.append({0, at(1, 20)});
+  CHECK(f.commits.refused_kept(0) == 1);
+  f.commits.appending(0);
+  f.commits.committed(0, at(segment, 12));
+  CHECK(f.commits.refused_kept(0) == 1);  // what is appended may be what was committed
+  f.commits.not_appended(0);
+  f.commits.committed(0, at(segment, 13));
+  CHECK(f.commits.refused_kept(0) == 0);
+
+  f.commits.refused(0, at(1, 14), "23514");
+  f.commits.committed(0, at(1, UINT64_MAX));
+  CHECK(f.commits.refused_kept(0) == 1);  // of the newest block
+  f.append({0, at(2, 10)});
+  CHECK(f.commits.refused_kept(0) == 0);
 }
 
 TEST_CASE("commit watch: commits race with the watches and none is missed") {

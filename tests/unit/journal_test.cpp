@@ -39,6 +39,7 @@ class FakeSpool final : public SpoolWriter {
     for (const Chunk& chunk : chunks) ends_[lane].index += chunk.count();
     ends_[lane].segment = sluice::tests::numbered_id(lane);
     blocks.push_back(std::exchange(chunks, {}));
+    if (on_visible) on_visible(ends_[lane]);
     return ends_[lane];
   }
   void tend(const SpoolTime&) override { ++tended; }
@@ -63,6 +64,8 @@ class FakeSpool final : public SpoolWriter {
 
   bool full = false;     // no lane has room
   bool refuses = false;  // the disk takes nothing
+  // The lane has the block before its append has returned.
+  std::function<void(const Position& end)> on_visible;
   std::vector<std::vector<Chunk>> blocks;
   std::vector<ProducerMark> marks;  // of the last block
   int appends = 0;                  // refused ones too
@@ -786,6 +789,38 @@ TEST_CASE("journal: a row that Postgres refused is told to who waits for its com
   CHECK(progress.stored == 1);
   CHECK(progress.duplicates == 1);
   CHECK(progress.refused_rows == std::vector<AckLedger::RefusedRow>{{3, "22003"}});
+}
+
+TEST_CASE("journal: a row is told as refused however early its block is committed") {
+  Fixture f;
+  Client waiting(f, OnFull::wait, AckStage::committed);
+  waiting.send({1, 2, 3, 4});
+  f.spool.on_visible = [&](const Position& end) {
+    for (std::uint64_t index = 0; index < end.index; ++index) {
+      if (index == 1) f.commits.refused(0, {end.segment, index}, "23514");
+      f.commits.committed(0, {end.segment, index + 1});
+    }
+  };
+  CHECK(f.turn() == Journal::Result::worked);
+  const auto progress = waiting.progress();
+  CHECK(progress.acked == 4);
+  CHECK(progress.refused_rows == std::vector<AckLedger::RefusedRow>{{2, "23514"}});
+}
+
+TEST_CASE("journal: refused rows that nobody waits for are forgotten also when the disk is full") {
+  Fixture f;
+  Client other(f);
+  other.send({1});
+  CHECK(f.turn() == Journal::Result::worked);
+  f.spool.refuses = GENERATE(false, true);
+  other.send({2});
+  CHECK(f.turn() != Journal::Result::queue_empty);
+  const Uuid earlier = sluice::tests::numbered_id(9);
+  for (const LaneIndex lane : {0u, 1u}) {
+    f.commits.refused(lane, {earlier, 3}, "23514");
+    f.commits.committed(lane, {earlier, 4});
+    CHECK(f.commits.refused_kept(lane) == 0);
+  }
 }
 
 TEST_CASE("journal: order and books hold through random refusals") {
