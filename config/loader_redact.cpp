@@ -24,12 +24,13 @@ bool is_label(std::string_view name) {
          name.find_first_not_of(kAllowed) == std::string_view::npos;
 }
 
-// Whether the field takes in the top-level member dedupe_key.
-bool takes_dedupe_key(std::string_view field) {
+// Whether the field takes in the top-level member dedupe_key or id.
+bool takes_key(std::string_view field) {
   std::string lower(field);
   std::transform(lower.begin(), lower.end(), lower.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return lower == "dedupe_key" || field == "/dedupe_key" || field == "/*";
+  return lower == "dedupe_key" || lower == "id" || field == "/dedupe_key" || field == "/id" ||
+         field == "/*";
 }
 
 // One [[redact]], key by key.
@@ -108,10 +109,10 @@ class RedactReader final {
     }
     if (table.contains("salt_file"))
       note("redact.salt_file has no meaning without action = \"hash\"");
-    if (std::any_of(rule_.fields.begin(), rule_.fields.end(), takes_dedupe_key))
+    if (std::any_of(rule_.fields.begin(), rule_.fields.end(), takes_key))
       note(
-          "redact.fields takes in dedupe_key: replaced by one text, all events would be "
-          "duplicates of each other; use action = \"hash\"");
+          "redact.fields takes in dedupe_key or id: replaced by one text, different events would "
+          "be duplicates of each other; use action = \"hash\"");
   }
 
   const RouteNote& note_;

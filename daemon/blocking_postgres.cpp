@@ -57,7 +57,8 @@ void wait_until_steps_are_done(Steps& steps, milliseconds timeout, const char* w
 PostgresError::PostgresError(const sink::Failure& failure)
     : std::runtime_error(text_of(failure)), sqlstate_(failure.sqlstate) {}
 
-BlockingPostgres::BlockingPostgres(const std::string& dsn) : session_(dsn) {
+BlockingPostgres::BlockingPostgres(const std::string& dsn)
+    : session_(dsn, sink::FunctionErrors::told) {
   session_.start_connect();
   wait_until_done(session_, kConnectTimeout, "connecting");
 }

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "daemon/blocking_postgres.hpp"
 #include "daemon/child_process.hpp"
 #include "daemon/dev_cluster.hpp"
 #include "daemon/dev_place.hpp"
@@ -111,11 +112,12 @@ ChildOptions serve_options(const Addresses& addresses, const config::Settings& s
   return serve;
 }
 
-void write_connection(const fs::path& file, const Addresses& addresses) {
+void write_connection(const fs::path& file, const Addresses& addresses, const std::string& model) {
   std::ofstream stream(file);
   stream << "# Where the running `sluice dev` is, for a shell: set -a; . this-file\n"
          << "SLUICE_INGEST_SOCKET=" << shell_quoted(addresses.events) << "\n"
          << "SLUICE_POSTGRES_DSN=" << shell_quoted(addresses.dsn) << "\n"
+         << "SLUICE_POSTGRES_MODEL=" << model << "\n"
          << "SLUICE_METRICS_LISTEN=" << addresses.metrics << "\n"
          << "SLUICE_SPOOL_DIR=" << shell_quoted(addresses.spool) << "\n"
          << "PGHOST=" << shell_quoted(addresses.postgres) << "\n"
@@ -191,7 +193,7 @@ int run_daemon(DevCluster& cluster, const DevPlace& place, const config::Setting
   const Ready ready = wait_until_ready(serve, addresses.events);
   if (ready == Ready::failed) fmt::print(stderr, "sluice: the daemon did not start\n");
   if (ready == Ready::yes) {
-    write_connection(place.connection, addresses);
+    write_connection(place.connection, addresses, settings.postgres.model);
     print_welcome(place, addresses, settings);
     watch(serve, cluster);
     fs::remove(place.connection);
@@ -221,6 +223,12 @@ int run_dev(const config::Settings& settings, const DevOptions& options) {
   } catch (const DevError& error) {
     fmt::print(stderr, "sluice: {}\n", error.what());
     return kExitUnavailable;
+  } catch (const PostgresError& error) {
+    fmt::print(stderr,
+               "sluice: the tables of the model {} were not made: {}\n"
+               "sluice: if {} has another model's tables, take another --dir for this one\n",
+               settings.postgres.model, error.what(), options.directory);
+    return kExitConfig;
   }
 }
 

@@ -158,7 +158,8 @@ void PostgresSession::ClearResult::operator()(pg_result* result) const {
   PQclear(result);
 }
 
-PostgresSession::PostgresSession(std::string dsn) : dsn_(std::move(dsn)) {}
+PostgresSession::PostgresSession(std::string dsn, FunctionErrors function_errors)
+    : dsn_(std::move(dsn)), function_errors_(function_errors) {}
 
 PostgresSession::~PostgresSession() = default;
 
@@ -365,7 +366,8 @@ void PostgresSession::take_error(const pg_result* result) {
                   is_of_function(field(result, PG_DIAG_CONTEXT))};
   if (sqlstate.empty()) {
     failure.message = one_line(PQresultErrorMessage(result));
-  } else if (shows_no_row(sqlstate) && !failure.is_of_function) {
+  } else if (shows_no_row(sqlstate) &&
+             (!failure.is_of_function || function_errors_ == FunctionErrors::told)) {
     failure.message = one_line(field(result, PG_DIAG_MESSAGE_PRIMARY));
   } else {
     failure.message = one_line(message_without_row(result));

@@ -26,6 +26,9 @@ struct Statement {
 // values.
 [[nodiscard]] std::string dsn_problem(const std::string& dsn);
 
+// The words of errors from functions of the database. They may quote rows, where some are sent.
+enum class FunctionErrors { withheld, told };
+
 // Simple query protocol only and no state of the session's own, so that a pooler in transaction
 // mode may stand between.
 //
@@ -38,7 +41,8 @@ struct Statement {
 class PostgresSession final {
  public:
   // `dsn` is a connection string or URI as libpq has them; empty: all from the environment.
-  explicit PostgresSession(std::string dsn);
+  explicit PostgresSession(std::string dsn,
+                           FunctionErrors function_errors = FunctionErrors::withheld);
   PostgresSession(const PostgresSession&) = delete;
   PostgresSession& operator=(const PostgresSession&) = delete;
   ~PostgresSession();
@@ -111,6 +115,7 @@ class PostgresSession final {
   void look_for_interruption();
 
   const std::string dsn_;
+  const FunctionErrors function_errors_;
   std::unique_ptr<pg_conn, CloseConnection> connection_;
   State state_ = State::closed;
   IoWait connect_wait_;  // while connecting

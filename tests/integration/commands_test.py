@@ -297,6 +297,19 @@ class Dev(unittest.TestCase):
         sent = run_sluice("send", "--socket", sock, os.path.join(MODELS, "conversations.ndjson"))
         self.assertEqual(sent.returncode, 0, sent.stderr)
         wait_until(lambda: "(0 rows)" not in self.rows(told), 20, "rows of messages")
+        checked = subprocess.run(
+            ["bash", "-c", f"set -a; . {self.directory}/dev/connection; exec {sluice_binary()} check"],
+            capture_output=True, text=True, timeout=60)
+        self.assertNotIn("WRONG", checked.stdout)
+        self.assertIn("-> messages takes every column", checked.stdout)
+
+    def test_another_model_in_the_same_directory_says_what_to_do(self):
+        process, _ = self.start("--model", "spirits")
+        process.terminate()
+        self.assertEqual(process.wait(60), 0)
+        other = run_sluice("dev", "--dir", os.path.join(self.directory, "dev"))
+        self.assertEqual(other.returncode, 78, other.stderr)
+        self.assertIn("take another --dir", other.stderr)
 
     def test_a_crashed_run_is_taken_up(self):
         process, told = self.start()

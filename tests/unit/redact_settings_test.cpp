@@ -70,14 +70,14 @@ TEST_CASE("redact settings: what is wrong is told with its line") {
         "sluice.toml:4: there is another [[redact]] with the name a (sluice.toml:1)");
 }
 
-TEST_CASE("redact settings: a dedupe key is not replaced by one text for all events") {
-  for (const char* const field : {"dedupe_key", "Dedupe_Key", "/dedupe_key", "/*"}) {
+TEST_CASE("redact settings: a key or an id is not replaced by one text for all events") {
+  for (const char* const field : {"dedupe_key", "Dedupe_Key", "/dedupe_key", "/*", "id", "/id"}) {
     CHECK(problem_of("[[redact]]\nfields = [\"" + std::string(field) + "\"]\n")
               .starts_with("sluice.toml:1: redact.fields takes in dedupe_key"));
   }
   CHECK(problem_of("[[redact]]\nfields = [\"dedupe_key\"]\naction = \"hash\"\n"
                    "salt_file = \"/s\"\n") == "none");
-  CHECK(problem_of("[[redact]]\nfields = [\"/data/dedupe_key\"]\n") == "none");
+  CHECK(problem_of("[[redact]]\nfields = [\"/data/dedupe_key\", \"/data/id\"]\n") == "none");
 }
 
 TEST_CASE("redact settings: a salt file that cannot be used is an error that names it") {
