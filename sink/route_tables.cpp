@@ -19,7 +19,10 @@ std::optional<Failure> why_closed(const Route& route, const CatalogTable& table,
                                   const std::string& role) {
   const std::string name = TableName::parse(route.table).quoted();
   if (!table.exists) {
-    return Failure{"42P01", "table " + name + " does not exist; run: sluice schema apply", ""};
+    return Failure{"42P01",
+                   "table " + name +
+                       " does not exist: make it, or, if it is a model's, run: sluice schema apply",
+                   ""};
   }
   if (!table.may_insert) {
     return Failure{"42501", concat({"role \"", role, "\" may not INSERT into ", name}), ""};
