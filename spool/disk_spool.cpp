@@ -188,7 +188,7 @@ struct DiskSpool::Parts {
   bool names_unsynced = true;
   // Names that failed, and whose files may still be there.
   std::vector<std::string> unnamed;
-  bool reserve_there = false;
+  std::uint64_t reserve_kept = 0;  // bytes of RESERVE
   std::int64_t reserve_retry_ms = 0;
   std::vector<StoredKey> keys_scratch;
   std::vector<Bytes> pieces_scratch;
@@ -825,25 +825,31 @@ void DiskSpool::Parts::take_quarantined() {
   }
 }
 
+// Where there is no room for all of it, a half, or a half of that. It grows again by doubling: a
+// disk that is nearly full is not asked for all that it has each time.
 void DiskSpool::Parts::keep_reserve(const SpoolTime& now) {
-  if (reserve_there || options.reserve_bytes == 0 || now.steady_ms < reserve_retry_ms) return;
+  if (reserve_kept >= options.reserve_bytes || now.steady_ms < reserve_retry_ms) return;
   reserve_retry_ms = now.steady_ms + kReserveRetryMs;
   auto opened = disk.open("RESERVE", OpenMode::read_write);
   if (std::holds_alternative<std::error_code>(opened))
     opened = disk.open("RESERVE", OpenMode::create);
   const auto* file = std::get_if<std::unique_ptr<DiskFile>>(&opened);
   if (file == nullptr) return;
-  for (std::uint64_t wanted = options.reserve_bytes; wanted >= kReserveBytesMin; wanted /= 2) {
+  const std::uint64_t bytes_min = std::max(kReserveBytesMin, reserve_kept + 1);
+  const std::uint64_t bytes_max = reserve_kept == 0 ? UINT64_MAX : 2 * reserve_kept;
+  for (std::uint64_t wanted = std::min(options.reserve_bytes, bytes_max); wanted >= bytes_min;
+       wanted /= 2) {
     if (!(*file)->allocate(wanted)) {
-      reserve_there = true;
+      reserve_kept = wanted;
       return;
     }
-    (void)(*file)->truncate(0);
+    // What an allocation that failed left behind goes, what there was before stays.
+    (void)(*file)->truncate(reserve_kept);
   }
 }
 
 void DiskSpool::Parts::give_reserve() {
-  if (!std::exchange(reserve_there, false)) return;
+  if (std::exchange(reserve_kept, 0) == 0) return;
   auto opened = disk.open("RESERVE", OpenMode::read_write);
   if (const auto* file = std::get_if<std::unique_ptr<DiskFile>>(&opened)) {
     (void)(*file)->truncate(0);

@@ -416,6 +416,21 @@ TEST_CASE("disk spool: a full disk takes nothing, keeps what it has, and goes on
   CHECK(f.deliver() == upto(4));
 }
 
+TEST_CASE("disk spool: the reserve that a full disk made small grows when there is room") {
+  Fixture f;
+  constexpr std::uint64_t kKiB = 1024;
+  f.options.reserve_bytes = 1024 * kKiB;
+  f.disk.capacity_bytes = 200 * kKiB;
+  f.kill_and_restart();
+  const auto reserve_bytes = [&f] { return f.disk.content("RESERVE").size(); };
+  CHECK(reserve_bytes() == 128 * kKiB);
+  f.pass(11'000);
+  CHECK(reserve_bytes() == 128 * kKiB);  // a try that fails gives up nothing
+  f.disk.capacity_bytes = 100'000 * kKiB;
+  for (int i = 0; i < 4; ++i) f.pass(11'000);
+  CHECK(reserve_bytes() == 1024 * kKiB);
+}
+
 TEST_CASE("disk spool: at its cap it is full until something was delivered") {
   DiskSpoolOptions options = small();
   options.bytes_max = 8'000;
