@@ -227,8 +227,10 @@ int verify_spool(const std::string& directory) {
     const std::uint64_t durable = synced[segment.header.id];
     if (!is_whole(segment, surveys[i], durable) && code == kExitOk) code = kExitRefused;
     if (const std::uint64_t tail = tail_bytes(segment, surveys[i], durable); tail > 0) {
-      print(fmt::format("{}: {} bytes at the end are no whole block and were never durable\n",
-                        segment.name, tail));
+      print(
+          fmt::format("{}: {} bytes at the end are no whole block, a write that was cut short: "
+                      "nothing that is known to be synced is in them\n",
+                      segment.name, tail));
     }
     blocks += surveys[i].blocks;
     events += surveys[i].end_index;

@@ -84,7 +84,7 @@ const std::array<MetricInfo, kMetricCount> kMetrics = {{
     {Metric::spool_times_full, "sluice_spool_times_full_total", counter, "", "",
      "Times the spool began to take no events."},
     {Metric::spool_torn_tails, "sluice_spool_torn_tails_total", counter, "", "",
-     "Segments with a write that a crash had cut short; nothing acked is in it."},
+     "Segments with a write that a crash had cut short; nothing known to be synced is in it."},
     {Metric::spool_corruptions, "sluice_spool_corruptions_total", counter, "", "",
      "Runs of durable bytes that were found bad and copied to quarantine/; one that is found at "
      "the "

@@ -4,8 +4,11 @@ namespace sluice::daemon {
 
 void SpoolLog::torn_tail(const spool::Uuid& segment, std::uint64_t bytes) {
   next_.torn_tail(segment, bytes);
-  log_.info("cut off a write that had not ended when the last run did; nothing acked was in it",
-            {{"segment", segment.text()}, {"bytes", bytes}});
+  // A file that somebody cut short later on looks just like it.
+  log_.info(
+      "cut off the end of a segment, no whole block: a write that had not ended when the last "
+      "run did, as far as the files tell; nothing that they know to be synced was in it",
+      {{"segment", segment.text()}, {"bytes", bytes}});
 }
 
 void SpoolLog::quarantined(const spool::Uuid& segment, std::uint64_t first_index,

@@ -35,6 +35,8 @@ TEST_CASE("spool log: a torn tail is no alarm, and corruption is one") {
   f.spool.torn_tail({}, 17);
   CHECK(f.last_has("<6>"));
   CHECK(f.last_has("bytes=17"));
+  CHECK(f.last_has("nothing that they know to be synced"));
+  CHECK_FALSE(f.last_has("acked"));
   f.spool.quarantined({}, 5, 3, 4096);
   CHECK(f.last_has("<3>"));
   CHECK(f.last_has("first_index=5"));
