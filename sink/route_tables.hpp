@@ -55,7 +55,7 @@ struct RouteTable {
   bool may_copy = false;                   // in mode "merge": plain COPY does as merging does
   std::uint32_t merges_due = 0;            // pieces, before the next plain COPY is tried
   std::uint64_t probe = 0;  // that row of the segment is to be tried before the route is held
-  CopyBuffer buffer;                       // encoded rows that were not handed over yet
+  CopyBuffer buffer;        // encoded rows that were not handed over yet
   // Of the piece under way: the batch, or a part of it.
   std::uint64_t rows = 0;
   std::vector<std::uint64_t> indexes;  // the rows' events, in their segment
