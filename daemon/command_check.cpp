@@ -22,6 +22,7 @@
 #include "daemon/exit_code.hpp"
 #include "daemon/file_lock.hpp"
 #include "daemon/http_server.hpp"
+#include "daemon/left_segments.hpp"
 #include "daemon/redaction.hpp"
 #include "daemon/route_check.hpp"
 #include "daemon/route_list.hpp"
@@ -181,10 +182,46 @@ std::string durability_sentence(const config::Settings& settings) {
   return "events that Postgres does not have yet are lost with the daemon";
 }
 
+// Those of the segments whose events are not all committed, as far as the database answers.
+std::vector<LeftSegment> uncommitted(std::vector<LeftSegment> left,
+                                     const config::Settings& settings) {
+  if (left.empty() || !sink::dsn_problem(settings.postgres.dsn).empty()) return left;
+  try {
+    BlockingPostgres postgres(settings.postgres.dsn);
+    const std::string table = config::quoted_identifier(settings.postgres.schema) + ".watermark";
+    std::erase_if(left, [&](const LeftSegment& segment) {
+      return postgres.value(
+                 fmt::format("SELECT count(*) FROM {} WHERE segment_id = '{}' AND upto >= {}",
+                             table, segment.id.text(), segment.end_index)) == "1";
+    });
+  } catch (const PostgresError&) {
+    // What is wrong with it is told where it is looked at.
+  }
+  return left;
+}
+
+// Where durability was changed to "memory", nobody delivers what waits in the directory.
+void check_left_segments(const config::Settings& settings, Findings& findings) {
+  try {
+    const auto left = uncommitted(left_segments(settings.spool.dir), settings);
+    if (left.empty()) return;
+    findings.bad(
+        fmt::format("{} has {} segments of an earlier run with events that Postgres does "
+                    "not have, or cannot be asked for",
+                    settings.spool.dir, left.size()),
+        "start once with spool.durability \"process\" or \"power\" until they are delivered",
+        kExitConfig);
+  } catch (const std::system_error& error) {
+    findings.note(fmt::format("cannot see whether {} has events of an earlier run: {}",
+                              settings.spool.dir, error.what()),
+                  "run as the daemon's user");
+  }
+}
+
 void check_spool(const config::Settings& settings, bool running, Findings& findings) {
   findings.good(fmt::format("durability \"{}\": {}", settings.spool.durability,
                             durability_sentence(settings)));
-  if (!settings.spool.on_disk()) return;
+  if (!settings.spool.on_disk()) return check_left_segments(settings, findings);
   std::filesystem::path directory = std::filesystem::absolute(settings.spool.dir);
   std::error_code error;
   const auto status = std::filesystem::status(directory, error);

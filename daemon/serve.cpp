@@ -23,6 +23,7 @@
 #include "daemon/lane_log.hpp"
 #include "daemon/lane_metrics.hpp"
 #include "daemon/lane_reporters.hpp"
+#include "daemon/left_segments.hpp"
 #include "daemon/listener_log.hpp"
 #include "daemon/log.hpp"
 #include "daemon/metrics.hpp"
@@ -131,10 +132,27 @@ class Server {
   }
 
   void tell_recovered() {
-    if (!spool_directory_) return;
+    if (!spool_directory_) return tell_left_behind();
     log_.info("the spool is open", {{"dir", settings_.spool.dir},
                                     {"durability", settings_.spool.durability},
                                     {"events", pipeline_.events_in_spool()}});
+  }
+
+  // Where durability was changed to "memory", what waits in the directory is acked, and nobody
+  // looks at it any more.
+  void tell_left_behind() {
+    try {
+      const auto left = left_segments(settings_.spool.dir);
+      if (left.empty()) return;
+      log_.error(
+          "spool.dir has segments of an earlier run, with events that Postgres may not have: with "
+          "durability \"memory\" nobody delivers them; start once with \"process\" or \"power\" "
+          "until they are delivered (`sluice check` says whether they are)",
+          {{"dir", settings_.spool.dir}, {"segments", std::uint64_t{left.size()}}});
+    } catch (const std::system_error& error) {
+      log_.warning("cannot see whether an earlier run left events in spool.dir",
+                   {{"dir", settings_.spool.dir}, {"error", error.what()}});
+    }
   }
 
   MetricsGauges gauges() {

@@ -9,7 +9,7 @@ import unittest
 
 from support.acking_producer import KEYED, NAMED
 from support.fault_test import FaultTest
-from support.sluice_daemon import SluiceDaemon
+from support.sluice_daemon import SluiceDaemon, run_sluice
 from support.sluice_test import say
 from support.small_disk import SmallDisk, may_mount
 from support.waiting import wait_until
@@ -96,6 +96,44 @@ class Damage(SpoolFiles):
             file.write(version)
         daemon.start()
         self.assertEqual(self.settle(daemon)["rows"], 200)
+
+
+class ChangedToMemory(SpoolFiles):
+    LEFT = "segments of an earlier run"
+
+    def restart(self, daemon, spool, durability):
+        """With another durability; the directory stays."""
+        daemon.write_config(self.dsn(), {"spool": {"dir": spool, "durability": durability}})
+        daemon.start()
+        return daemon
+
+    def check(self, daemon):
+        return run_sluice("check", "--config", daemon.config_path)
+
+    def test_what_waits_in_the_directory_is_told_until_it_is_delivered(self):
+        daemon, spool = self.backlog(500)
+        segments = len(self.segment_files(spool))
+        self.restart(daemon, spool, "memory")
+        told = [line for line in daemon.log_text().splitlines() if self.LEFT in line]
+        self.assertEqual(len(told), 1, daemon.log_text())
+        self.assertIn("error", told[0])
+        self.assertIn(f"dir={spool}", told[0])
+        self.assertIn(f"segments={segments}", told[0])
+        self.assertIn("power", told[0])
+        checked = self.check(daemon)
+        self.assertEqual(checked.returncode, BAD_CONFIG, checked.stdout)
+        self.assertRegex(checked.stdout, f"WRONG {spool} has {segments} {self.LEFT}")
+        self.assertEqual(self.query("SELECT count(*) FROM events"), [(0,)])
+        self.assertEqual(daemon.stop(), 0)
+
+        # Where another daemon works on it, nothing is left behind.
+        self.restart(daemon, spool, "process")
+        self.assertEqual(self.settle(daemon)["rows"], 1000)
+        daemon.write_config(self.dsn(), {"spool": {"dir": spool, "durability": "memory"}})
+        self.assertNotIn(self.LEFT, self.check(daemon).stdout)
+        self.assertEqual(daemon.stop(), 0)
+        self.assertGreater(len(self.segment_files(spool)), 0)
+        self.assertNotIn(self.LEFT, self.check(daemon).stdout)
 
 
 class Copies(SpoolFiles):
