@@ -47,6 +47,7 @@ AckClientEnd AckClient::run() {
     }
     if (end == Turn::finished) return AckClientEnd::done;
     if (end == Turn::rejected) return AckClientEnd::rejected;
+    if (end == Turn::stalled) return AckClientEnd::stalled;
     if (end == Turn::again) continue;
     const auto left = std::chrono::duration_cast<milliseconds>(options_.retry_for -
                                                                (Clock::now() - last_progress_));
@@ -96,10 +97,8 @@ AckClient::Turn AckClient::turn(Connection& connection) {
     const Turn result = receive(connection);
     if (result != Turn::more) return result;
   }
-  if (!connection.greeted && Clock::now() - connection.opened > options_.retry_for) {
-    reason_ = "something listens there and does not answer";
-    return Turn::lost;
-  }
+  const Turn late = look_at_clock(connection);
+  if (late != Turn::more) return late;
   if (polled[1].revents != 0) read_input();
   if (polled[0].revents & POLLOUT) send_lines(connection);
   if (may_send && nothing_more_comes()) {
@@ -107,6 +106,20 @@ AckClient::Turn AckClient::turn(Connection& connection) {
     connection.write_ended = true;
   }
   return Turn::more;
+}
+
+// A listener that waits for room does not read, and says nothing; neither does a daemon that hangs.
+AckClient::Turn AckClient::look_at_clock(Connection& connection) {
+  const Clock::time_point now = Clock::now();
+  if (!connection.greeted) {
+    if (now - connection.opened <= options_.retry_for) return Turn::more;
+    reason_ = "something listens there and does not answer";
+    return Turn::lost;
+  }
+  const bool has_all = window_.all_acked();
+  if (has_all && !connection.write_ended) connection.moved = now;
+  if (now - connection.moved <= options_.retry_for) return Turn::more;
+  return has_all && nothing_more_comes() ? Turn::finished : Turn::stalled;
 }
 
 bool AckClient::wants_input() const {
@@ -171,8 +184,8 @@ AckClient::Turn AckClient::handle(Connection& connection, const AnswerLine& answ
     }
   }
   if (answer.nacks_unsent) reporter_.refused_unnamed(*answer.nacks_unsent);
-  if (answer.ack) acked(offset_ + *answer.ack);
-  if (answer.done) acked(offset_ + *answer.done);
+  if (answer.ack) acked(connection, offset_ + *answer.ack);
+  if (answer.done) acked(connection, offset_ + *answer.done);
   return Turn::more;
 }
 
@@ -195,15 +208,17 @@ AckClient::Turn AckClient::greet(Connection& connection, const AnswerLine& answe
     return Turn::again;
   }
   connection.greeted = true;
+  connection.moved = Clock::now();
   if (answer.line_bytes_max) input_.set_line_bytes_max(*answer.line_bytes_max);
   reporter_.greeted(answer);
   return Turn::more;
 }
 
-void AckClient::acked(std::uint64_t line) {
+void AckClient::acked(Connection& connection, std::uint64_t line) {
   if (line <= window_.acked()) return;
   window_.acked(line);
   last_progress_ = Clock::now();
+  connection.moved = last_progress_;
   pause_ = kPauseMin;
   refused_.erase(refused_.begin(), refused_.upper_bound(window_.acked()));
 }

@@ -17,7 +17,8 @@ namespace sluice::daemon {
 struct AckClientOptions {
   std::string socket;    // path
   std::string producer;  // the name that the lines are numbered under
-  // How long nothing may get better while no daemon answers or has room, before that is given up.
+  // How long nothing may get better while no daemon answers or has room, before that is given up;
+  // as long a daemon that answered may ack nothing of what waits for it.
   std::chrono::milliseconds retry_for{30'000};
 };
 
@@ -45,6 +46,7 @@ enum class AckClientEnd {
   done,         // every line that was read is acked
   unavailable,  // nobody answered for too long
   no_room,      // the daemon took no more for too long
+  stalled,      // the daemon answered the hello, and then acked nothing for too long
   rejected,     // the daemon refused the hello
 };
 
@@ -67,7 +69,7 @@ class AckClient final {
 
  private:
   using Clock = std::chrono::steady_clock;
-  enum class Turn { more, lost, no_room, finished, rejected, again };
+  enum class Turn { more, lost, no_room, stalled, finished, rejected, again };
 
   struct Connection {
     int fd;
@@ -75,6 +77,7 @@ class AckClient final {
     bool greeted = false;      // the hello is answered
     bool write_ended = false;  // we said that nothing more comes, or cannot say anything
     Clock::time_point opened = Clock::now();
+    Clock::time_point moved = opened;  // the hello or an ack came, or nothing was waited for
   };
 
   [[nodiscard]] Turn converse(int fd);
@@ -82,11 +85,12 @@ class AckClient final {
   [[nodiscard]] Turn receive(Connection& connection);
   [[nodiscard]] Turn handle(Connection& connection, const AnswerLine& answer);
   [[nodiscard]] Turn greet(Connection& connection, const AnswerLine& answer);
+  [[nodiscard]] Turn look_at_clock(Connection& connection);
   void send_lines(Connection& connection);
   void read_input();
   [[nodiscard]] bool wants_input() const;
   [[nodiscard]] bool nothing_more_comes() const;
-  void acked(std::uint64_t line);
+  void acked(Connection& connection, std::uint64_t line);
 
   const AckClientOptions options_;
   LineWindow& window_;

@@ -139,6 +139,11 @@ int Sending::finish(AckClientEnd end, const std::string& reason) {
     report_.note(fmt::format("gave up: no daemon answers at {}: {}", options_.socket, reason));
   } else if (end == AckClientEnd::no_room) {
     report_.note(fmt::format("gave up: the daemon at {} has no room", options_.socket));
+  } else if (end == AckClientEnd::stalled) {
+    report_.note(fmt::format(
+        "gave up: the daemon at {} answered and then acked no line for {:.0f} s: it has no room, "
+        "or hangs. Its log and /readyz say which",
+        options_.socket, std::chrono::duration<double>(options_.retry_for).count()));
   } else if (end == AckClientEnd::rejected) {
     report_.note(fmt::format("the daemon at {} refused to talk: {}", options_.socket, reason));
   }

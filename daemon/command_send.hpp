@@ -17,8 +17,8 @@ struct SendOptions {
 };
 
 // Returns the exit code: 0 if every line is stored, kExitRefused if one was refused,
-// kExitUnavailable if no daemon answered or had room for too long. Throws std::system_error if the
-// input cannot be read.
+// kExitUnavailable if no daemon answered, had room or acked anything for too long. Throws
+// std::system_error if the input cannot be read.
 [[nodiscard]] int run_send(const SendOptions& options);
 
 }  // namespace sluice::daemon

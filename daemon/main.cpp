@@ -196,8 +196,9 @@ void add_send_command(CLI::App& app, CommandLine& line) {
                    "sent again; else made of host, user, path and first line, or random for stdin")
       ->type_name("NAME");
   send->add_flag("--again", line.send.again, "send all of it, whatever was sent before");
-  send->add_option("--retry-for", line.retry_for,
-                   "how long to try while no daemon answers or has room")
+  send->add_option(
+          "--retry-for", line.retry_for,
+          "how long to try while no daemon answers or has room, and to wait for the next ack")
       ->type_name("TIME")
       ->capture_default_str();
   send->add_flag("--no-progress", line.no_progress, "no progress line on a terminal");

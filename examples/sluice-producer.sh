@@ -7,7 +7,7 @@
 #
 # NAME stands for this sequence of lines: the same lines, the same name; other lines, another name. Stdin is
 # read to its end first. Exit code: 0 if every line is stored, 65 if some were refused (their numbers and
-# codes are on stderr), 69 if for 30 seconds no daemon answered or had room.
+# codes are on stderr), 69 if for 30 seconds (SLUICE_PATIENCE) no daemon answered, had room or took anything.
 set -euo pipefail
 export LC_ALL=C # lines are bytes
 
@@ -18,6 +18,7 @@ fi
 socket=$1
 name=$2
 patience=${SLUICE_PATIENCE:-30}
+idle=$((patience > 0 ? patience : 1)) # seconds without a byte either way, before a connection is given up
 
 file=${3:-}
 if [ -z "$file" ]; then
@@ -38,7 +39,7 @@ member() { # NAME LINE: the number that the member has, or nothing
 # The last line that the daemon has, or nothing if nobody answers.
 ask_have() {
   local answer
-  answer=$(hello 1 | nc -N -U "$socket" 2>/dev/null | head -n 1) || true
+  answer=$(hello 1 | nc -N -w "$idle" -U "$socket" 2>/dev/null | head -n 1) || true
   member have "$answer"
 }
 
@@ -66,7 +67,7 @@ send_the_rest() {
     hello $((have + 1))
     # What is added to the file meanwhile is another run's. A last line without a newline gets one.
     awk -v have="$have" -v lines="$lines" 'NR > lines { exit } NR > have' "$file"
-  } | nc -N -U "$socket" 2>/dev/null)
+  } | nc -N -w "$idle" -U "$socket" 2>/dev/null)
 }
 
 done_with=0

@@ -306,6 +306,16 @@ class Bash(FakeServerCase):
         self.assertEqual(sent.returncode, 69, sent.stderr)
         self.assertEqual(self.server.stored, [])
 
+    def test_a_daemon_that_hangs_ends_with_69(self):
+        for where in ("hello", "lines"):
+            with self.subTest(where=where):
+                self.server.hangs_at = where
+                self.server.start()
+                sent = self.bash("b", self.file(numbered("b", 0, 2)), env={"SLUICE_PATIENCE": "1"})
+                self.server.stop()
+                self.assertEqual(sent.returncode, 69, sent.stderr)
+                self.assertIn("of 2 lines are done with", sent.stderr)
+
     def test_refused_lines_are_named_without_their_text_and_end_with_65(self):
         self.server.refuse = {b"secret": "syntax"}
         self.server.start()

@@ -216,6 +216,33 @@ class Lost(SendCase):
         self.assertIn(self.socket_path, sent.stderr)
         self.assertIn("gave up", sent.stderr)
 
+    def test_a_daemon_that_hangs_after_its_hello_ends_with_69(self):
+        server = self.server()
+        server.hangs_at = "lines"
+        sent = self.send("--retry-for", "300ms", self.file(numbered("p", 0, 3)))
+        self.assertEqual(sent.returncode, 69, sent.stderr)
+        self.assertIn("gave up", sent.stderr)
+        self.assertIn("acked no line", sent.stderr)
+        self.assertIn("3 were read and are not known to be stored", sent.stderr)
+
+    def test_a_daemon_that_hangs_is_waited_for_from_its_last_ack_on(self):
+        server = self.server()
+        process = self.spawn("--retry-for", "300ms", "-", stdin=subprocess.PIPE)
+        process.stdin.write(numbered("p", 0, 10).decode())
+        process.stdin.flush()
+        server.wait_stored(10)
+        # Nothing is waited for: that is no stall, however long it takes.
+        with self.assertRaises(subprocess.TimeoutExpired):
+            process.wait(1)
+        server.acks = False
+        process.stdin.write(numbered("p", 10, 5).decode())
+        process.stdin.flush()
+        process.wait(30 * SLOWNESS)
+        told = self.assert_ended(process, 69)
+        self.assertIn("acked no line", told)
+        self.assertIn("10 lines stored", told)
+        self.assertIn("5 were read and are not known to be stored", told)
+
     def test_what_is_lost_for_good_is_said(self):
         server = self.server()
         process = self.spawn("--retry-for", "300ms", "-", stdin=subprocess.PIPE)
@@ -468,6 +495,23 @@ class Daemon(SluiceTest):
         told = process.communicate(timeout=120 * SLOWNESS)[1]
         self.assertEqual(process.returncode, 0, told)
         self.assertIn(f"{count} lines committed, 0 refused", told)
+        self.assert_each_once({"p": count})
+
+    def test_a_full_listener_that_waits_ends_with_69_and_loses_nothing(self):
+        daemon = self.start_daemon({"ingest": {"on_full": "wait", "queue_bytes_max": "4MiB"},
+                                    "spool": {"durability": "memory"}})
+        count = 40_000
+        path = self.file(daemon, numbered("p", 0, count, "x" * 500))
+        self.cluster.stop("fast")
+        try:
+            sent = self.send(daemon, "--retry-for", "2s", path)
+        finally:
+            self.cluster.start()
+        self.assertEqual(sent.returncode, 69, sent.stderr)
+        self.assertIn("gave up", sent.stderr)
+        sent = self.send(daemon, "--retry-for", "120s", path)
+        self.assertEqual(sent.returncode, 0, sent.stderr)
+        self.wait_quiet(daemon)
         self.assert_each_once({"p": count})
 
     def test_a_daemon_that_is_killed_again_and_again(self):

@@ -28,6 +28,7 @@ class FakeAckServer:
         self.full = False      # every line is refused for want of room
         self.full_at = []      # [n, ...]: the first connection has no room for its n-th line, the next ...
         self.acks = True       # otherwise nothing is ever acked
+        self.hangs_at = None   # "hello", "lines": from there on nothing is read or said until stop()
         self.hello_error = None
         self.lose_after = []   # [n, ...]: the first connection ends when it has stored n lines, the next ...
         self.acked_late = 0    # a connection that is lost has not acked so many of its last lines
@@ -36,12 +37,14 @@ class FakeAckServer:
         self._lock = threading.Lock()
         self._connections = set()
         self._listening = None
+        self._stopped = threading.Event()
 
     # Life.
 
     def start(self):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
+        self._stopped.clear()
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(self.path)
         self._listening.listen(64)
@@ -50,6 +53,7 @@ class FakeAckServer:
 
     def stop(self):
         """As a daemon that is killed: connections end, the path stays and refuses."""
+        self._stopped.set()
         listening, self._listening = self._listening, None
         if listening:
             listening.shutdown(socket.SHUT_RDWR)
@@ -95,6 +99,9 @@ class FakeAckServer:
         if hello.get("sluice") != 1:
             return
         self.hellos.append(hello)
+        if self.hangs_at == "hello":
+            self._stopped.wait()
+            return
         if self.hello_error:
             self._tell(connection, {"sluice": 1, "error": self.hello_error})
             return
@@ -107,6 +114,9 @@ class FakeAckServer:
             "sluice": 1, "durability": self._durability, "line_bytes_max": self._line_bytes_max,
             "dedupe_window_s": 600, "instance": "fake", "have": have,
             "ack": "committed" if self._durability == "memory" else hello["ack"]})
+        if self.hangs_at == "lines":
+            self._stopped.wait()
+            return
         self._take(connection, lines, name, hello.get("first", 1), lose_after, full_at)
 
     def _take(self, connection, lines, name, first, lose_after, full_at):
