@@ -114,6 +114,8 @@ std::vector<DeadRecord> find_standing(const config::Settings& settings, const De
   return records;
 }
 
+constexpr const char* kNoSuchRecord = "there is no such record: `sluice dead list` lists them";
+
 int complain(const std::string& what, ExitCode code) {
   fmt::print(stderr, "sluice: {}\n", what);
   return code;
@@ -196,8 +198,7 @@ int show_dead(const config::Settings& settings, const DeadOptions& options) {
     }
   }
   flush();
-  if (!all) fmt::print(stderr, "sluice: there is no such record: `sluice dead list` lists them\n");
-  return all ? kExitOk : kExitUsage;
+  return all ? kExitOk : complain(kNoSuchRecord, kExitUsage);
 }
 
 int retry_dead(const config::Settings& settings, const DeadOptions& options) {
@@ -205,13 +206,20 @@ int retry_dead(const config::Settings& settings, const DeadOptions& options) {
   spool::PosixDisk disk(options.directory);
   try {
     std::vector<DeadRecord> records = find_standing(settings, options, disk);
-    std::erase_if(records, [](const DeadRecord& record) {
-      return record.standing == RecordStanding::delivered || !record.is_event();
-    });
+    if (records.empty() && !options.filter.names.empty()) {
+      return complain(kNoSuchRecord, kExitUsage);
+    }
+    const std::size_t lines =
+        std::erase_if(records, [](const auto& each) { return !each.is_event(); });
+    const std::size_t before = std::erase_if(
+        records, [](const auto& each) { return each.standing == RecordStanding::delivered; });
     const RetryResult result =
         retry_records(settings, disk, records, told_by_printing(options.json));
     if (!options.json) {
-      print(fmt::format("{} of {} records delivered\n", result.delivered, records.size()));
+      print(fmt::format("{} of {} records delivered", result.delivered, records.size()));
+      if (before > 0) print(fmt::format(", {} were before", before));
+      if (lines > 0) print(fmt::format(", {} are refused lines, which are no events", lines));
+      print("\n");
     }
     flush();
     if (!result.reached_postgres) return complain("Postgres is not there", kExitUnavailable);

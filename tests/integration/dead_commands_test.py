@@ -125,6 +125,9 @@ class Retry(DeadCommands):
         self.assertEqual(self.numbers(), [0, 4, 5])
         [record] = self.listed(daemon)
         self.assertIn("1 of 1 records delivered", self.dead(daemon, "retry", "--all").stdout)
+        self.assertIn("0 of 0 records delivered, 1 were before",
+                      self.dead(daemon, "retry", "--table", "events").stdout)
+        self.assertIn("no such record", self.dead(daemon, "retry", "0:0", code=64).stderr)
         self.assertEqual(self.numbers(), [0, 3, 4, 5])
         [row] = [row for row in self.rows() if row["data"] == {"n": 3}]
         self.assertEqual(str(row["id"]), record["id"])
