@@ -19,6 +19,11 @@ const PAUSE_MAX_MS = 1000;
 const WRITE_BYTES = 256 * 1024;
 const NO_EVENT = Buffer.from("\n"); // an empty line has a number and is nothing else
 
+// As much of the name as fits into so many bytes, which is what the daemon counts.
+function cut(name, size) {
+  return new StringDecoder("utf8").write(Buffer.from(name).subarray(0, size));
+}
+
 export class SluiceProducer {
   acked = 0; // events that are stored
   refused = 0; // events that the daemon refused for good
@@ -45,7 +50,7 @@ export class SluiceProducer {
   constructor(path, name, { bufferBytes = 8 << 20, onRefused = () => {} } = {}) {
     this.#path = path;
     // The numbers of this name begin at 1, so it must be no other run's.
-    this.#name = `${name.slice(0, 100)}:${process.pid}:${randomBytes(6).toString("hex")}`;
+    this.#name = `${cut(name, 150)}:${process.pid}:${randomBytes(6).toString("hex")}`;
     this.#bufferBytes = bufferBytes;
     this.#onRefused = onRefused;
   }
@@ -197,7 +202,11 @@ export class SluiceProducer {
     this.#unacked[at] = NO_EVENT; // if it is sent again, it only keeps its number
     this.#bytes += NO_EVENT.length - bytes.length;
     this.refused += 1;
-    this.#onRefused(bytes.toString().trimEnd(), code);
+    try {
+      this.#onRefused(bytes.toString().trimEnd(), code);
+    } catch (error) {
+      process.emitWarning(error instanceof Error ? error : String(error)); // and the sending goes on
+    }
   }
 }
 

@@ -28,6 +28,11 @@ _WRITE_BYTES = 256 * 1024
 _NO_EVENT = b"\n"                   # an empty line has a number and is nothing else
 
 
+def _cut(name, size):
+    """As much of the name as fits into so many bytes, which is what the daemon counts."""
+    return name.encode(errors="replace")[:size].decode(errors="ignore")
+
+
 class SluiceProducer:
     """Sends events from a thread of its own. All methods may be called from any thread.
 
@@ -38,7 +43,7 @@ class SluiceProducer:
         """`timeout`: the seconds that emit() waits at most when the buffer is full; 0: not at all.
 
         `on_refused(line, code)` is called on the sending thread for each event that the daemon refused for
-        good, with its JSON as bytes.
+        good, with its JSON as bytes. What it raises goes to threading.excepthook, and the sending goes on.
         """
         self.acked = 0       # events that are stored
         self.refused = 0     # events that the daemon refused for good
@@ -49,7 +54,7 @@ class SluiceProducer:
         self._buffer_bytes = buffer_bytes
         self._on_refused = on_refused
         # The numbers of this name begin at 1, so it must be no other run's.
-        self._name = f"{name[:150]}:{os.getpid()}:{os.urandom(6).hex()}"
+        self._name = f"{_cut(name, 150)}:{os.getpid()}:{os.urandom(6).hex()}"
         self._changed = threading.Condition()
         self._unsent = collections.deque()   # lines that were not written to this connection
         self._unacked = collections.deque()  # lines that were, numbered from _acked_line + 1
@@ -239,7 +244,12 @@ class SluiceProducer:
             self._bytes += len(_NO_EVENT) - len(text)
             self.refused += 1
         if self._on_refused:
-            self._on_refused(text.rstrip(b"\n"), code)
+            try:
+                self._on_refused(text.rstrip(b"\n"), code)
+            except (Exception, SystemExit) as error:
+                # Not to logging: its handler may be this producer's, and would wait for this thread.
+                threading.excepthook(threading.ExceptHookArgs(
+                    (type(error), error, error.__traceback__, threading.current_thread())))
 
 
 class SluiceHandler(logging.Handler):

@@ -129,6 +129,29 @@ class Python(FakeServerCase):
         self.assertEqual((producer.acked, producer.refused), (3, 2))
         self.assertEqual(self.numbers(), [0, 2, 4])
 
+    def test_a_callback_that_raises_is_reported_and_the_sending_goes_on(self):
+        self.server.refuse = {b'"n":[13]}': "syntax"}
+        self.server.start()
+        reported = []
+        self.addCleanup(setattr, threading, "excepthook", threading.excepthook)
+        threading.excepthook = lambda args: reported.append(args.exc_type)
+        for wrong in (KeyError, SystemExit):
+            def raises(line, code):
+                raise wrong(code)
+            with SluiceProducer(self.socket_path, "p", on_refused=raises) as producer:
+                for n in range(5):
+                    producer.emit(event("p", n))
+            self.assertEqual((producer.acked, producer.refused, producer.pending), (3, 2, 0))
+        self.assertEqual(reported, [KeyError] * 2 + [SystemExit] * 2)
+
+    def test_a_long_name_is_cut_between_two_characters(self):
+        self.server.start()
+        for name, cut in (("\u00e9" * 200, "\u00e9" * 75), ("x" + "\u00e9" * 200, "x" + "\u00e9" * 74),
+                          ("\U0001f600" * 200, "\U0001f600" * 37), ("\ud800x", "?x")):
+            with SluiceProducer(self.socket_path, name) as producer:
+                producer.emit(event("p", 0))
+            self.assertEqual(self.server.hellos[-1]["producer"].split(":")[0], cut)
+
     def test_what_found_no_room_is_sent_again_and_stored_once(self):
         self.server.full_at = [1, 3, 1, 2]
         self.server.start()
@@ -256,6 +279,36 @@ class Node(FakeServerCase):
             ["/usr/bin/node", os.path.join(EXAMPLES, "sluice-producer.mjs"), self.socket_path],
             capture_output=True, text=True, timeout=30 * SLOWNESS)
         self.assertEqual(done.stdout, "3 events stored, 0 not\n", done.stderr)
+
+
+    def test_a_callback_that_throws_is_reported_and_the_connection_stays(self):
+        self.server.refuse = {b'"n":[13]}': "syntax"}
+        self.server.start()
+        told = self.node("""
+            const warnings = [];
+            process.on("warning", (warning) => warnings.push(warning.message));
+            const onRefused = (line, code) => { throw new Error(code); };
+            const producer = new SluiceProducer(process.argv[2], "n", { onRefused });
+            for (let n = 0; n < 5; ++n) producer.emit({ data: { n } });
+            const closed = await producer.close();
+            console.log(JSON.stringify({ warnings, closed, acked: producer.acked }));
+        """)
+        self.assertEqual(told, {"warnings": ["syntax"] * 2, "closed": True, "acked": 3})
+        self.assertEqual(len(self.server.hellos), 1)
+
+    def test_a_long_name_is_cut_between_two_characters(self):
+        self.server.start()
+        self.node("""
+            for (const name of ["\\u00e9".repeat(200), "\\u{1f600}x".repeat(200)]) {
+              const producer = new SluiceProducer(process.argv[2], name);
+              producer.emit({ data: 1 });
+              await producer.close();
+            }
+            console.log("null");
+        """)
+        names = [hello["producer"] for hello in self.server.hellos]
+        self.assertEqual([name.split(":")[0] for name in names],
+                         ["\u00e9" * 75, "\U0001f600x" * 30])
 
 
 class Bash(FakeServerCase):
