@@ -64,6 +64,8 @@ class AckClient final {
 
   // Throws std::system_error if the input cannot be read.
   [[nodiscard]] AckClientEnd run();
+  // Lines that were told as refused by their number and are not acked.
+  [[nodiscard]] std::uint64_t refused_unacked() const { return refused_.size(); }
   // Why run() ended with something else than `done`.
   [[nodiscard]] const std::string& reason() const { return reason_; }
 

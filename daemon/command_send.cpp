@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -77,7 +78,8 @@ class Sending final : AckClientReporter {
   void tick() override { report_.tick(counts()); }
 
   [[nodiscard]] SendCounts counts() const;
-  [[nodiscard]] int finish(AckClientEnd end, const std::string& reason);
+  [[nodiscard]] SendCounts counts_at_end(const AckClient& client) const;
+  [[nodiscard]] int finish(AckClientEnd end, const AckClient& client);
 
   const SendOptions& options_;
   const std::string producer_;
@@ -92,7 +94,7 @@ class Sending final : AckClientReporter {
 int Sending::run() {
   AckClient client({options_.socket, producer_, options_.retry_for}, window_, reader_, *this);
   const AckClientEnd end = client.run();
-  return finish(end, client.reason());
+  return finish(end, client);
 }
 
 void Sending::found(std::uint64_t have) {
@@ -120,13 +122,24 @@ SendCounts Sending::counts() const {
   SendCounts counts;
   counts.found = found_;
   counts.refused = refused_;
-  counts.blank = reader_.blank_lines();
   counts.unacked = window_.last_line() - window_.acked();
   counts.acked = window_.acked() - found_;
   return counts;
 }
 
-int Sending::finish(AckClientEnd end, const std::string& reason) {
+// Of lines that are not acked, it is known what became of those that were refused or are empty.
+SendCounts Sending::counts_at_end(const AckClient& client) const {
+  SendCounts counts = this->counts();
+  const std::uint64_t blank_unacked = window_.blank_unacked();
+  counts.blank = reader_.blank_lines();
+  // Where an ack got lost, refused lines that were not named may have been counted twice.
+  const std::uint64_t done_with = counts.acked + client.refused_unacked() + blank_unacked;
+  counts.stored = done_with - std::min(done_with, counts.refused + counts.blank);
+  counts.unacked -= std::min(counts.unacked, client.refused_unacked() + blank_unacked);
+  return counts;
+}
+
+int Sending::finish(AckClientEnd end, const AckClient& client) {
   if (reader_.ended() && reader_.left_to_skip() > 0) {
     report_.note(fmt::format(
         "the daemon has {} lines of this name and the input has only {}: it is another input. "
@@ -134,9 +147,10 @@ int Sending::finish(AckClientEnd end, const std::string& reason) {
         found_, found_ - reader_.left_to_skip()));
     return kExitRefused;
   }
-  report_.summary(counts(), stage_);
+  report_.summary(counts_at_end(client), stage_);
   if (end == AckClientEnd::unavailable) {
-    report_.note(fmt::format("gave up: no daemon answers at {}: {}", options_.socket, reason));
+    report_.note(
+        fmt::format("gave up: no daemon answers at {}: {}", options_.socket, client.reason()));
   } else if (end == AckClientEnd::no_room) {
     report_.note(fmt::format("gave up: the daemon at {} has no room", options_.socket));
   } else if (end == AckClientEnd::stalled) {
@@ -145,7 +159,8 @@ int Sending::finish(AckClientEnd end, const std::string& reason) {
         "or hangs. Its log and /readyz say which",
         options_.socket, std::chrono::duration<double>(options_.retry_for).count()));
   } else if (end == AckClientEnd::rejected) {
-    report_.note(fmt::format("the daemon at {} refused to talk: {}", options_.socket, reason));
+    report_.note(
+        fmt::format("the daemon at {} refused to talk: {}", options_.socket, client.reason()));
   }
   if (end != AckClientEnd::done) return kExitUnavailable;
   return refused_ > 0 ? kExitRefused : kExitOk;

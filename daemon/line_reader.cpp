@@ -15,12 +15,12 @@ namespace {
 
 constexpr std::size_t kPieceBytes = 256 * 1024;
 
-bool is_blank(const char* begin, std::size_t size) {
-  return std::all_of(begin, begin + size,
+}  // namespace
+
+bool is_blank_line(std::string_view line) {
+  return std::all_of(line.begin(), line.end(),
                      [](char c) { return c == ' ' || c == '\t' || c == '\r'; });
 }
-
-}  // namespace
 
 LineReader::LineReader(int fd) : fd_(fd) {}
 
@@ -59,7 +59,7 @@ std::size_t LineReader::sieve(std::size_t size) {
     if (skip_ == 0) {
       const std::size_t room = line_bytes_max_ + 1 - std::min(open_bytes_, line_bytes_max_ + 1);
       const std::size_t kept = std::min(body, room);
-      open_blank_ = open_blank_ && is_blank(bytes + at, kept);
+      open_blank_ = open_blank_ && is_blank_line({bytes + at, kept});
       if (out != at) std::memmove(bytes + out, bytes + at, kept);
       out += kept;
       if (newline) bytes[out++] = '\n';

@@ -9,6 +9,9 @@
 
 namespace sluice::daemon {
 
+// Whether a line, without its newline, holds nothing but spaces: it is no event.
+[[nodiscard]] bool is_blank_line(std::string_view line);
+
 // Of a line that is longer than the daemon takes only one byte more than that is given out: the
 // daemon refuses it as it would the whole, and what has to be kept stays bounded. A last line
 // without a newline gets one. Thread: one.

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "daemon/line_reader.hpp"
+
 namespace sluice::daemon {
 
 namespace {
@@ -56,6 +58,21 @@ void LineWindow::acked(std::uint64_t line) {
       sending_at_ = 0;
     }
   }
+}
+
+std::uint64_t LineWindow::blank_unacked() const {
+  std::uint64_t blank = 0;
+  for (const Piece& piece : pieces_) {
+    const std::uint64_t acked = std::max(acked_ + 1, piece.first_line) - piece.first_line;
+    std::string_view rest =
+        std::string_view(piece.bytes).substr(behind_newlines(piece.bytes, acked));
+    while (!rest.empty()) {
+      const std::size_t newline = rest.find('\n');
+      blank += is_blank_line(rest.substr(0, newline)) ? 1 : 0;
+      rest.remove_prefix(newline + 1);
+    }
+  }
+  return blank;
 }
 
 void LineWindow::start_after(std::uint64_t line) {

@@ -38,6 +38,8 @@ class LineWindow final {
   // The number of the last line that was appended.
   [[nodiscard]] std::uint64_t last_line() const { return last_line_; }
   [[nodiscard]] bool all_acked() const { return acked_ == last_line_; }
+  // How many of the lines that are not acked hold nothing but spaces. Looks at all of them.
+  [[nodiscard]] std::uint64_t blank_unacked() const;
 
  private:
   struct Piece {

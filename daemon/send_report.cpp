@@ -96,8 +96,7 @@ void SendReport::tick(const SendCounts& counts) {
 }
 
 void SendReport::summary(const SendCounts& counts, std::string_view stage) {
-  std::string text = fmt::format("{} lines {}, {} refused in {:.3f} s",
-                                 counts.acked - counts.refused - counts.blank,
+  std::string text = fmt::format("{} lines {}, {} refused in {:.3f} s", counts.stored,
                                  stage == "committed" ? "committed" : "stored", counts.refused,
                                  seconds_between(begun_, Clock::now()));
   if (counts.found > 0) text += fmt::format("; {} had been sent before", counts.found);

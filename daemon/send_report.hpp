@@ -12,9 +12,11 @@ namespace sluice::daemon {
 struct SendCounts {
   std::uint64_t found = 0;    // lines that another run of the same name had sent
   std::uint64_t acked = 0;    // lines of this run that are done with
-  std::uint64_t refused = 0;  // of these
-  std::uint64_t blank = 0;    // of these
+  std::uint64_t refused = 0;  // of this run
   std::uint64_t unacked = 0;  // lines that were read and are not done with
+  // At the end only.
+  std::uint64_t stored = 0;
+  std::uint64_t blank = 0;
 };
 
 // Never says what is in a line. Thread: one.

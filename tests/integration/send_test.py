@@ -225,6 +225,18 @@ class Lost(SendCase):
         self.assertIn("acked no line", sent.stderr)
         self.assertIn("3 were read and are not known to be stored", sent.stderr)
 
+    def test_what_became_of_lines_is_counted_without_an_ack(self):
+        server = self.server()
+        server.acks = False
+        server.refuse = {b"bad": "syntax"}
+        process = self.spawn("--retry-for", "300ms", "-", stdin=subprocess.PIPE)
+        process.stdin.write('\n{"n":1}\n\nbad\n \n')
+        process.stdin.flush()
+        process.wait(30 * SLOWNESS)
+        told = self.assert_ended(process, 69)
+        self.assertIn("sluice: 0 lines stored, 1 refused", told)
+        self.assertIn("3 were empty; 1 were read and are not known to be stored", told)
+
     def test_a_daemon_that_hangs_is_waited_for_from_its_last_ack_on(self):
         server = self.server()
         process = self.spawn("--retry-for", "300ms", "-", stdin=subprocess.PIPE)

@@ -22,6 +22,18 @@ std::string send_all(LineWindow& window, std::size_t bytes = 5) {
 
 }  // namespace
 
+TEST_CASE("line window: empty lines are counted that are not acked") {
+  LineWindow window(1000);
+  CHECK(window.blank_unacked() == 0);
+  window.append("one\n\n \t\r\nfour\n\n");
+  window.append("\nseven\n");
+  CHECK(window.blank_unacked() == 4);
+  window.acked(2);
+  CHECK(window.blank_unacked() == 3);
+  window.acked(6);
+  CHECK(window.blank_unacked() == 0);
+}
+
 TEST_CASE("line window: after a loss everything that is not acked is sent again") {
   LineWindow window(1000);
   window.append("one\ntwo\nthree\n");
