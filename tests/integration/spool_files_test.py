@@ -9,6 +9,7 @@ import unittest
 
 from support.acking_producer import KEYED, NAMED
 from support.fault_test import FaultTest
+from support.segment_file import BLOCK_HEADER_BYTES, IDLE
 from support.sluice_daemon import SluiceDaemon, run_sluice
 from support.sluice_test import say
 from support.small_disk import SmallDisk, may_mount
@@ -96,6 +97,45 @@ class Damage(SpoolFiles):
             file.write(version)
         daemon.start()
         self.assertEqual(self.settle(daemon)["rows"], 200)
+
+
+class DamagedBehindTheWatermark(SpoolFiles):
+    def send(self, daemon):
+        lines = "".join(f'{{"type":"t","source":"s","dedupe_key":"k{n}","data":{{"n":{n}}}}}\n'
+                        for n in range(1000))
+        sent = run_sluice("send", "--socket", daemon.socket_path, input=lines)
+        self.assertEqual(sent.returncode, 0, sent.stderr)
+
+    def test_one_bit_is_told_of_and_lets_no_line_in_a_second_time(self):
+        daemon = self.start_spooling()
+        self.send(daemon)
+        self.wait_quiet(daemon)
+        # An empty block tells that the last one is durable: until then it is a write under way.
+        files = self.segment_files(self.spools[-1])
+        wait_until(lambda: any(os.path.getsize(path) > 5000 and self.is_idle(path) for path in files),
+                   30, "an empty block")
+        daemon.signal(9)
+        daemon.wait()
+        damaged = next(path for path in files if os.path.getsize(path) > 5000)
+        with open(damaged, "r+b") as file:
+            file.seek(5000)
+            byte = file.read(1)[0]
+            file.seek(5000)
+            file.write(bytes([byte ^ 1]))
+        daemon.start()
+        told = [line for line in daemon.log_text().splitlines() if "may be forgotten" in line]
+        self.assertEqual(len(told), 1, daemon.log_text())
+        self.assertRegex(told[0], r"numbers of \d+ events may be forgotten")
+        self.assertEqual(daemon.metrics()["sluice_spool_corruptions_total"], 1)
+        self.send(daemon)
+        self.wait_quiet(daemon)
+        self.assertEqual(self.query("SELECT count(*) FROM events"), [(1000,)])
+
+    @staticmethod
+    def is_idle(path):
+        with open(path, "rb") as file:
+            file.seek(-BLOCK_HEADER_BYTES, os.SEEK_END)
+            return file.read(5) == b"SBLK" + bytes([IDLE])
 
 
 class ChangedToMemory(SpoolFiles):
