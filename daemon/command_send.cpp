@@ -46,14 +46,14 @@ bool is_stdin(const SendOptions& options) {
 
 std::string producer_of(const SendOptions& options, int fd) {
   if (!options.producer.empty()) {
-    return options.again ? random_name(options.producer.substr(0, 100)) : options.producer;
+    return options.again ? random_name(options.producer) : options.producer;
   }
   struct stat status {};
   // What comes out of a pipe is different each time.
   const bool is_file = !is_stdin(options) && ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
   if (!is_file) return random_name("send:stdin");
   const std::string name = name_of_file(options.file, fd);
-  return options.again ? random_name(name.substr(0, 100)) : name;
+  return options.again ? random_name(name) : name;
 }
 
 // Everything that one run of the command does.
@@ -99,8 +99,8 @@ int Sending::run() {
 
 void Sending::found(std::uint64_t have) {
   found_ = have;
-  report_.note(
-      fmt::format("lines 1 to {} were sent before under this name; going on behind them", have));
+  report_.note(fmt::format(
+      "skipping {} lines that were sent before under this name; --again sends them anew", have));
 }
 
 void Sending::greeted(const AnswerLine& hello) {

@@ -191,9 +191,12 @@ void add_send_command(CLI::App& app, CommandLine& line) {
   send->add_option("FILE", line.send.file, "file with one JSON object per line; else stdin");
   send->add_option("--socket", line.send.socket, "the daemon's socket; else ingest.socket")
       ->type_name("PATH");
-  send->add_option("--producer", line.send.producer,
-                   "name under which the lines are numbered: what was sent under it before is not "
-                   "sent again; else made of host, user, path and first line, or random for stdin")
+  send->add_option(
+          "--producer", line.send.producer,
+          "name under which the lines are numbered: what was sent under it before is not "
+          "sent again; else made of host, user, path, which file that is (inode) and its first "
+          "line, or random for stdin. A file that was truncated and written anew in its "
+          "place may pass for the old one: send it with --again or a name of its own")
       ->type_name("NAME");
   send->add_flag("--again", line.send.again, "send all of it, whatever was sent before");
   send->add_option(

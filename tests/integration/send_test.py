@@ -119,6 +119,7 @@ class Again(SendCase):
         sent = self.send(path)
         self.assertEqual(sent.returncode, 0, sent.stderr)
         self.assertIn("20 lines stored", sent.stderr)
+        self.assertIn("skipping 100 lines that were sent before under this name; --again", sent.stderr)
         self.assertIn("100 had been sent before", sent.stderr)
         self.assertEqual(server.stored, numbered("p", 0, 120).splitlines())
         self.assertEqual(server.duplicates, 0)
@@ -152,6 +153,35 @@ class Again(SendCase):
         sent = self.send(self.file(numbered("p", 100, 50)))
         self.assertEqual(sent.returncode, 0, sent.stderr)
         self.assertEqual(server.stored, numbered("p", 0, 150).splitlines())
+
+    def test_a_file_that_took_the_place_of_another_is_another_producer(self):
+        server = self.server()
+        lines = numbered("p", 0, 100).splitlines(keepends=True)
+        path = self.file(b"".join(lines))
+        self.send(path)
+        os.rename(self.file(lines[0] + b"".join(lines[50:]), "new"), path)
+        sent = self.send(path)
+        self.assertEqual(sent.returncode, 0, sent.stderr)
+        self.assertIn("51 lines stored", sent.stderr)
+        os.unlink(path)  # its inode may be the next file's
+        sent = self.send(self.file(b"".join(lines)))
+        self.assertIn("100 lines stored", sent.stderr)
+        self.assertEqual(len(server.have), 3)
+
+    def test_a_file_that_was_written_anew_in_its_place_is_told_to_be_skipped(self):
+        self.server()
+        lines = numbered("p", 0, 100).splitlines(keepends=True)
+        self.send(self.file(b"".join(lines)))
+        sent = self.send(self.file(lines[0] + b'{"n":1}\n' * 110))
+        self.assertEqual(sent.returncode, 0, sent.stderr)
+        self.assertIn("skipping 100 lines", sent.stderr)
+        self.assertIn("11 lines stored", sent.stderr)
+
+    def test_a_long_name_is_cut_between_two_characters(self):
+        server = self.server()
+        sent = self.send("--again", "--producer", "x" + "\u00e9" * 90, self.file(b'{"n":1}\n'))
+        self.assertEqual(sent.returncode, 0, sent.stderr)
+        self.assertEqual(server.hellos[0]["producer"].split(":")[0], "x" + "\u00e9" * 49)
 
     def test_fewer_lines_than_were_sent_before_are_another_input(self):
         self.server()
