@@ -17,6 +17,7 @@
 #include "daemon/spool_survey.hpp"
 #include "daemon/standard_output.hpp"
 #include "spool/event_record.hpp"
+#include "spool/posix_disk.hpp"
 
 namespace sluice::daemon {
 
@@ -234,6 +235,12 @@ int verify_spool(const std::string& directory) {
     }
     blocks += surveys[i].blocks;
     events += surveys[i].end_index;
+  }
+  spool::PosixDisk disk(directory);
+  for (const BadKeysFile& bad : survey_keys(disk)) {
+    complain(fmt::format("{}: {}: the dedupe keys in it are forgotten by the next start", bad.name,
+                         bad.reason));
+    if (code == kExitOk) code = kExitRefused;
   }
   print(fmt::format("{} segments, {} good blocks, {} events: {}\n", surveys.size(), blocks, events,
                     code == kExitOk ? "no damage" : "see the messages"));

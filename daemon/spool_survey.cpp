@@ -5,6 +5,7 @@
 #include <system_error>
 #include <utility>
 
+#include "spool/keys_file.hpp"
 #include "spool/posix_disk.hpp"
 
 namespace sluice::daemon {
@@ -75,6 +76,34 @@ bool was_cut(const SegmentFile& segment, const spool::Damage& damage) {
   return !segment.file->size(bytes) && bytes < damage.end_offset && bytes < segment.bytes;
 }
 
+// Whether the daemon, or its crash, may have left the end of the segment's side file unwritten.
+bool may_be_open(spool::Disk& disk, const spool::SegmentName& named) {
+  auto opened =
+      disk.open(spool::segment_name(named.ordinal, named.id, ".log"), spool::OpenMode::read_only);
+  auto* const file = std::get_if<std::unique_ptr<spool::DiskFile>>(&opened);
+  std::uint64_t bytes = 0;
+  if (file == nullptr || (*file)->size(bytes)) return false;
+  return bytes != spool::kSegmentHeaderBytes && !spool::read_seal(**file, named.id, bytes);
+}
+
+// Empty: all of it is good.
+std::string what_is_bad(spool::Disk& disk, const std::string& name,
+                        const spool::SegmentName& named) {
+  const auto reader = spool::KeysReader::open(disk, name);
+  if (!reader) return "has no side file's header";
+  if (reader->segment() != named.id) return "is of another segment";
+  bool cut = false;
+  const std::vector<spool::KeysGroup> groups = reader->groups(cut);
+  const bool is_open = may_be_open(disk, named);
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    const bool may_be_torn = is_open && i + 1 == groups.size();
+    if (!may_be_torn && !reader->keys(groups[i])) {
+      return "bytes from " + std::to_string(groups[i].offset) + " on are damaged";
+    }
+  }
+  return cut && !is_open ? "its end is damaged" : "";
+}
+
 // What the block says about the bad bytes right before it, if there were any.
 void settle(SegmentSurvey& survey, const spool::ScannedBlock& block) {
   const std::uint64_t first = block.header.first_index;
@@ -117,6 +146,23 @@ SegmentSurvey survey_segment(const SegmentFile& segment,
     }
     visit(block);
   }
+}
+
+std::vector<BadKeysFile> survey_keys(spool::Disk& disk) {
+  std::vector<BadKeysFile> bad;
+  for (const spool::DirectoryEntry& entry : list(disk, "")) {
+    const auto named = spool::parse_segment_name(entry.name, ".keys");
+    // One that is empty was just made, or was taken back.
+    if (!named || entry.bytes == 0) continue;
+    const std::string reason = what_is_bad(disk, entry.name, *named);
+    if (reason.empty()) continue;
+    // The daemon may have deleted it meanwhile.
+    const auto again = disk.open(entry.name, spool::OpenMode::read_only);
+    if (std::holds_alternative<std::unique_ptr<spool::DiskFile>>(again)) {
+      bad.push_back({entry.name, reason});
+    }
+  }
+  return bad;
 }
 
 }  // namespace sluice::daemon

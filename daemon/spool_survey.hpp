@@ -10,6 +10,7 @@
 #include <system_error>
 #include <vector>
 
+#include "spool/disk.hpp"
 #include "spool/segment_format.hpp"
 #include "spool/segment_scan.hpp"
 
@@ -64,5 +65,15 @@ struct SegmentSurvey {
 // Reads the segment and visits each good block. What the daemon cuts off meanwhile is not damage.
 [[nodiscard]] SegmentSurvey survey_segment(
     const SegmentFile& segment, const std::function<void(const spool::ScannedBlock&)>& visit);
+
+// A side file of dedupe keys with bytes that are bad.
+struct BadKeysFile {
+  std::string name;
+  std::string reason;
+};
+
+// Checks every side file in the directory. One whose segment is open may end in a write under way,
+// or in one that a crash cut short.
+[[nodiscard]] std::vector<BadKeysFile> survey_keys(spool::Disk& disk);
 
 }  // namespace sluice::daemon

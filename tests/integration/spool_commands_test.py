@@ -139,6 +139,15 @@ class Verify(SpoolFiles):
                              "nothing that is known to be synced is in them")
         self.assertEqual(self.exported(), [0])
 
+    def test_a_damaged_side_file(self):
+        segment = self.segment(1, 1).write(self.directory)
+        path = os.path.join(self.directory, segment.name.replace(".log", ".keys"))
+        with open(path, "wb") as file:
+            file.write(b"SLUICEKX" + bytes(32))
+        self.assert_verified(65, f"{os.path.basename(path)}: has no side file's header")
+        open(path, "wb").close()
+        self.assert_verified(0)
+
     def test_a_missing_segment(self):
         self.segment(1, 1).write(self.directory)
         self.segment(4, 1).write(self.directory)

@@ -57,4 +57,72 @@ TEST_CASE("spool survey: bytes that cannot be read are told from bytes that are 
   CHECK((survey.bad[0].read_error == std::errc::io_error) == !readable);
 }
 
+namespace {
+
+// A disk with the keys of two blocks in a side file, and a head, of a segment that is open; the
+// file's name.
+std::string keep_two_keys(FakeDisk& disk) {
+  spool::ByteBudget budget{1'000'000};
+  spool::ProducerTable producers(10);
+  tests::SilentSpoolReporter reporter;
+  spool::DiskSpoolOptions options;
+  options.lanes = 1;
+  spool::DiskSpool disk_spool(options, disk, producers, reporter, {}, {});
+  for (std::uint64_t n = 0; n < 2; ++n) {
+    spool::RecordHeader header{};
+    header.flags = spool::kHasDedupeKey;
+    header.dedupe_hash[0] = n;
+    spool::Chunk chunk(budget, 500);
+    chunk.append(header, {}, "{}", "");
+    append_block(disk_spool, 0, std::move(chunk));
+  }
+  for (const std::string& name : disk.names()) {
+    if (name.ends_with(".keys")) return name;
+  }
+  return {};
+}
+
+// A group is a header of 16 bytes and a key of 16, behind the file's 40.
+void flip(FakeDisk& disk, const std::string& name, std::size_t offset) {
+  auto bytes = disk.content(name);
+  bytes.at(offset) ^= std::byte{1};
+  disk.set_content(name, bytes);
+}
+
+std::string segment_of(const std::string& keys_name) {
+  return keys_name.substr(0, keys_name.size() - 5) + ".log";
+}
+
+}  // namespace
+
+TEST_CASE("spool survey: good side files pass, also one that is being written") {
+  FakeDisk disk;
+  const std::string name = keep_two_keys(disk);
+  REQUIRE(disk.content(name).size() == 40 + 2 * 32);
+  CHECK(survey_keys(disk).empty());
+  const auto whole = disk.content(name);
+  disk.set_content(name, spool::Bytes(whole).first(40 + 32 + 20));
+  CHECK(survey_keys(disk).empty());
+}
+
+TEST_CASE("spool survey: a flipped byte of a side file is found") {
+  const std::size_t offset = GENERATE(0, 20, 40, 53, 60, 71);
+  CAPTURE(offset);
+  FakeDisk disk;
+  const std::string name = keep_two_keys(disk);
+  flip(disk, name, offset);
+  const auto bad = survey_keys(disk);
+  REQUIRE(bad.size() == 1);
+  CHECK(bad[0].name == name);
+}
+
+TEST_CASE("spool survey: the end of a side file is good where its segment has gone, or it is bad") {
+  FakeDisk disk;
+  const std::string name = keep_two_keys(disk);
+  REQUIRE_FALSE(disk.remove(segment_of(name)));
+  CHECK(survey_keys(disk).empty());
+  flip(disk, name, 40 + 32 + 20);
+  CHECK(survey_keys(disk).size() == 1);
+}
+
 }  // namespace sluice::daemon
