@@ -155,7 +155,7 @@ int Sending::finish(AckClientEnd end, const AckClient& client) {
     report_.note(fmt::format("gave up: the daemon at {} has no room", options_.socket));
   } else if (end == AckClientEnd::stalled) {
     report_.note(fmt::format(
-        "gave up: the daemon at {} answered and then acked no line for {:.0f} s: it has no room, "
+        "gave up: the daemon at {} answered and then acked no line for {:.3g} s: it has no room, "
         "or hangs. Its log and /readyz say which",
         options_.socket, std::chrono::duration<double>(options_.retry_for).count()));
   } else if (end == AckClientEnd::rejected) {

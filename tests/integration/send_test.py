@@ -252,7 +252,7 @@ class Lost(SendCase):
         sent = self.send("--retry-for", "300ms", self.file(numbered("p", 0, 3)))
         self.assertEqual(sent.returncode, 69, sent.stderr)
         self.assertIn("gave up", sent.stderr)
-        self.assertIn("acked no line", sent.stderr)
+        self.assertIn("acked no line for 0.3 s", sent.stderr)
         self.assertIn("3 were read and are not known to be stored", sent.stderr)
 
     def test_what_became_of_lines_is_counted_without_an_ack(self):
