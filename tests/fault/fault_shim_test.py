@@ -120,10 +120,10 @@ class FaultShim(unittest.TestCase):
         before_rename, after_sync = set(), set()
         for seed in range(300):
             replay = PowerCutReplay(log)
-            while replay.step() != "sync":
+            while replay.step()[0] != "sync":
                 pass
             before_rename |= self.left_by(replay, seed)
-            while replay.step() != "sync_directory":
+            while replay.step()[0] != "sync_directory":
                 pass
             replay.step()
             after_sync |= self.left_by(replay, seed)
