@@ -47,7 +47,7 @@ struct Column {
 
 enum class RouteMode : std::uint8_t {
   append,  // COPY into the table; by merging where a key is taken
-  merge,   // COPY into a temporary table, INSERT … ON CONFLICT (key) DO NOTHING from there
+  merge,   // by merging from the start: plain COPY only after no key was taken for a while
 };
 
 // What a row is whose key is taken.

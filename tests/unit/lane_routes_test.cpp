@@ -289,7 +289,7 @@ TEST_CASE("lane: a row whose parent is missing waits among the set-aside records
   CHECK(bench.aside.records[1].state == AsideState::dead);
 }
 
-TEST_CASE("lane: a trigger that drops rows holds the lane and is named, unless the route lets it") {
+TEST_CASE("lane: a trigger that drops rows holds its route and is named, unless it may") {
   const bool may_skip = GENERATE(false, true);
   Route route = route_to("events", "*");
   route.trigger_may_skip = may_skip;
