@@ -48,6 +48,7 @@ enum class Metric {
   spool_files_set_aside,
   spool_segments_missing,
   spool_segments_poisoned,
+  spool_keys_unwritten,
   spool_keys_lost,
   spool_sync_duration,
   receipt_to_durable,
@@ -75,7 +76,7 @@ enum class Metric {
   process_open_fds,
   process_max_fds,
 };
-inline constexpr std::size_t kMetricCount = 63;
+inline constexpr std::size_t kMetricCount = 64;
 
 enum class MetricKind { counter, gauge, histogram };
 

@@ -79,10 +79,18 @@ void SpoolLog::room_again() {
   log_.repeated("spool room", LogLevel::info, "the spool takes events again");
 }
 
+void SpoolLog::keys_unwritten(const std::string& name, std::string_view reason) {
+  next_.keys_unwritten(name, reason);
+  log_.repeated("keys unwritten", LogLevel::warning,
+                "dedupe keys could not be written to their file: the segment that has them stays "
+                "until they are",
+                {{"file", name}, {"reason", reason}});
+}
+
 void SpoolLog::keys_lost(const std::string& name, std::string_view reason) {
   next_.keys_lost(name, reason);
   log_.repeated("keys lost", LogLevel::warning,
-                "dedupe keys could not be kept: the window is shorter after a restart",
+                "dedupe keys could not be read: the window is shorter",
                 {{"file", name}, {"reason", reason}});
 }
 

@@ -28,6 +28,7 @@ class SpoolLog final : public spool::SpoolReporter {
   void full(std::string_view reason) override;
   void room_again() override;
   void synced(std::chrono::microseconds took) override { next_.synced(took); }
+  void keys_unwritten(const std::string& name, std::string_view reason) override;
   void keys_lost(const std::string& name, std::string_view reason) override;
 
  private:

@@ -37,6 +37,7 @@ struct SpoolMetrics::Numbers {
   Counter files_set_aside{0};
   Counter segments_missing{0};
   Counter segments_poisoned{0};
+  Counter keys_unwritten{0};
   Counter keys_lost{0};
   Counter times_full{0};
   prometheus::Histogram sync_duration{kSyncSeconds};
@@ -89,6 +90,10 @@ void SpoolMetrics::synced(std::chrono::microseconds took) {
   numbers_->sync_duration.Observe(seconds_of(took));
 }
 
+void SpoolMetrics::keys_unwritten(const std::string&, std::string_view) {
+  add(numbers_->keys_unwritten, 1);
+}
+
 void SpoolMetrics::keys_lost(const std::string&, std::string_view) {
   add(numbers_->keys_lost, 1);
 }
@@ -122,6 +127,7 @@ void SpoolMetrics::collect(std::vector<prometheus::MetricFamily>& families) cons
   add_counter(families, Metric::spool_files_set_aside, numbers.files_set_aside);
   add_counter(families, Metric::spool_segments_missing, numbers.segments_missing);
   add_counter(families, Metric::spool_segments_poisoned, numbers.segments_poisoned);
+  add_counter(families, Metric::spool_keys_unwritten, numbers.keys_unwritten);
   add_counter(families, Metric::spool_keys_lost, numbers.keys_lost);
   add_histogram(families, Metric::spool_sync_duration, numbers.sync_duration);
   add_histogram(families, Metric::receipt_to_durable, numbers.receipt_to_durable);

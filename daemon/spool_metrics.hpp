@@ -45,6 +45,7 @@ class SpoolMetrics final : public spool::SpoolReporter {
   void full(std::string_view reason) override;
   void room_again() override;
   void synced(std::chrono::microseconds took) override;
+  void keys_unwritten(const std::string& name, std::string_view reason) override;
   void keys_lost(const std::string& name, std::string_view reason) override;
 
   // A block was durable at this time of the clock that gave the times of receipt. Thread: the

@@ -28,6 +28,7 @@ constexpr std::int64_t kTendMs = 200;
 constexpr std::uint64_t kGroupBytes = 1u << 20;
 constexpr std::uint64_t kReserveBytesMin = 64 * 1024;
 constexpr std::int64_t kReserveRetryMs = 10'000;
+constexpr std::int64_t kKeysRetryMs = 1'000;
 // A lane that is behind the others by more events than this, and twice as far, gets no more.
 constexpr std::uint64_t kLaneLeadMax = 20'000;
 
@@ -71,8 +72,9 @@ struct DiskSpool::Parts {
     bool sealed = false;
     bool emptied = false;
     // Its side file lacks keys. No other file says where it ends, so that the next start reads it
-    // whole and writes the side file again.
+    // whole; and it stays until the side file is written anew.
     bool keys_incomplete = false;
+    KeyGroups unwritten_keys;         // of one of an earlier run: all of them
     std::optional<SegmentRef> told;   // of one that could not be read: where it ends
     std::uint64_t durable_bytes = 0;  // of a closed one: known to be on the medium
     // It may go when so many heads were written: the producers' numbers in it are then in a later
@@ -139,6 +141,8 @@ struct DiskSpool::Parts {
                                                   std::span<const ProducerMark> marks,
                                                   const SpoolTime& now);
   void write_keys(LaneIndex lane, const SpoolTime& now);
+  void complete_keys(const SpoolTime& now);
+  [[nodiscard]] bool complete_keys_of(const FileKey& key, File& file, std::uint64_t end_bytes);
   void publish(LaneIndex lane, std::vector<Chunk>& chunks, const SpoolTime& now);
   bool append_idle(LaneIndex lane, const SpoolTime& now);
 
@@ -190,6 +194,7 @@ struct DiskSpool::Parts {
   std::vector<std::string> unnamed;
   std::uint64_t reserve_kept = 0;  // bytes of RESERVE
   std::int64_t reserve_retry_ms = 0;
+  std::int64_t keys_retry_ms = 0;
   std::vector<StoredKey> keys_scratch;
   std::vector<Bytes> pieces_scratch;
 
@@ -262,7 +267,8 @@ void DiskSpool::Parts::take_over_segment(RecoveredSegment& segment, LaneIndex la
   file.newest_key_us = INT64_MAX;  // as far as is known
   file.sealed = segment.end == RecoveredSegment::End::sealed;
   file.emptied = segment.emptied;
-  file.keys_incomplete = !segment.keys_complete;
+  file.keys_incomplete = !segment.unwritten_keys.empty();
+  file.unwritten_keys = std::move(segment.unwritten_keys);
   // With durability "process" what the page cache has counts, and is not to be dropped to look
   // behind it.
   const bool has_tail = !segment.tail.empty();
@@ -436,6 +442,9 @@ bool DiskSpool::Parts::open_segment(LaneIndex lane, const SpoolTime& now) {
       open_here.writer->sync() != SegmentWriter::Result::done) {
     poison(lane);
   }
+  // Before the new head is written: where that tells a segment's end, nobody reads the segment's
+  // keys out of it any more.
+  secure_keys(lane);
   SegmentHeader header = next_header(now);
   if (open_here.supersedes) {
     header.supersedes = open_here.supersedes->first;
@@ -447,8 +456,6 @@ bool DiskSpool::Parts::open_segment(LaneIndex lane, const SpoolTime& now) {
     set_full(is_no_space(*error) ? kFullDisk : kFullFails, now);
     return false;
   }
-  // Once its end is told elsewhere nobody reads the segment's keys out of it any more.
-  secure_keys(lane);
   if (const auto error = std::get<0>(begun)->give_name()) {
     // A name that could not be synced may come back after a power cut, and then it says where the
     // segment before it ends. Its ordinal is given again: it holds no event, and a number that is
@@ -508,7 +515,7 @@ void DiskSpool::Parts::secure_keys(LaneIndex lane) {
   if (open_here.keys->sync() || disk.sync_directory("")) {
     File& file = files.at(open_here.file);
     file.keys_incomplete = true;
-    reporter.keys_lost(file.name, "its side file could not be synced");
+    reporter.keys_unwritten(file.name, "its side file could not be synced");
   }
 }
 
@@ -594,12 +601,45 @@ void DiskSpool::Parts::write_keys(LaneIndex lane, const SpoolTime& now) {
   if (error) {
     open_here.keys_failed = true;
     file.keys_incomplete = true;
-    reporter.keys_lost(name, error.message());
+    reporter.keys_unwritten(name, error.message());
     return;
   }
   file.keys_bytes = open_here.keys->bytes();
   file.newest_key_us = now.unix_us;
   bytes += file.keys_bytes - before;
+}
+
+// Writes anew the side files that lack keys.
+void DiskSpool::Parts::complete_keys(const SpoolTime& now) {
+  if (now.steady_ms < keys_retry_ms) return;
+  keys_retry_ms = now.steady_ms + kKeysRetryMs;
+  for (const auto& each : lanes) {
+    for (const LaneSegment& segment : each->segments()) {
+      const FileKey key{segment.ordinal, segment.id};
+      const auto file = files.find(key);
+      if (file == files.end() || !file->second.keys_incomplete || !segment.closed) continue;
+      if (full) give_reserve();
+      if (!complete_keys_of(key, file->second, segment.end_bytes)) return;
+    }
+  }
+}
+
+// False: the disk does not take them, or the segment cannot be read.
+bool DiskSpool::Parts::complete_keys_of(const FileKey& key, File& file, std::uint64_t end_bytes) {
+  KeyGroups groups = file.unwritten_keys;
+  if (groups.empty()) {
+    auto read = read_segment_keys(disk, key.ordinal, key.id, end_bytes);
+    if (std::holds_alternative<std::error_code>(read)) return false;
+    groups = std::move(std::get<0>(read));
+  }
+  if (replace_keys_file(disk, key.ordinal, key.id, groups) || disk.sync_directory("")) return false;
+  const std::uint64_t before = file.keys_bytes;
+  file.keys_bytes = bytes_of_file(disk, segment_name(key.ordinal, key.id, ".keys"));
+  bytes += file.keys_bytes - before;
+  if (!groups.empty()) file.newest_key_us = groups.back().first;
+  file.unwritten_keys.clear();
+  file.keys_incomplete = false;
+  return true;
 }
 
 void DiskSpool::Parts::publish(LaneIndex lane, std::vector<Chunk>& chunks, const SpoolTime& now) {
@@ -752,6 +792,9 @@ bool DiskSpool::Parts::delete_old(const SpoolTime& now, bool want_room) {
   std::vector<FileKey> done;
   for (auto& [key, file] : files) {
     if (file.emptied || file.delivered_ms < 0 || file.heads_needed > heads) continue;
+    // Nothing else remembers its keys.
+    const bool keys_needed = now.steady_ms - file.delivered_ms < options.dedupe_window.count();
+    if (file.keys_incomplete && keys_needed) continue;
     const bool expired = now.steady_ms - file.delivered_ms >= options.retain_time.count();
     const bool too_much = kept > options.retain_bytes;
     const bool in_the_way = want_room && (cap_reached ? !has_room() : !freed);
@@ -880,18 +923,34 @@ void DiskSpool::recovered_keys(std::int64_t since_us, std::uint64_t keys_max,
   struct Side {
     std::string name;
     std::vector<KeysGroup> groups;
+    const KeyGroups* unwritten = nullptr;  // that of each group is at `offset` in it
   };
   std::vector<Side> sides;
+  const auto add = [&](Side side) {
+    std::erase_if(side.groups, [&](const KeysGroup& group) { return group.written_us < since_us; });
+    if (!side.groups.empty()) sides.push_back(std::move(side));
+  };
+  for (const auto& [key, file] : parts_->files) {
+    if (file.unwritten_keys.empty()) continue;
+    Side side{file.name, {}, &file.unwritten_keys};
+    for (const auto& [written_us, keys] : file.unwritten_keys) {
+      side.groups.push_back(
+          {written_us, side.groups.size(), static_cast<std::uint32_t>(keys.size())});
+    }
+    add(std::move(side));
+  }
   std::vector<DirectoryEntry> entries;
   if (parts_->disk.list("", entries)) return;
   for (const DirectoryEntry& entry : entries) {
-    if (!parse_segment_name(entry.name, ".keys")) continue;
+    const auto named = parse_segment_name(entry.name, ".keys");
+    if (!named) continue;
+    const auto file = parts_->files.find({named->ordinal, named->id});
+    if (file != parts_->files.end() && !file->second.unwritten_keys.empty()) continue;
     const auto reader = KeysReader::open(parts_->disk, entry.name);
     bool cut = !reader;
     Side side{entry.name, reader ? reader->groups(cut) : std::vector<KeysGroup>()};
     if (cut) parts_->reporter.keys_lost(entry.name, "the end of the file is damaged");
-    std::erase_if(side.groups, [&](const KeysGroup& group) { return group.written_us < since_us; });
-    if (!side.groups.empty()) sides.push_back(std::move(side));
+    add(std::move(side));
   }
   std::sort(sides.begin(), sides.end(), [](const Side& a, const Side& b) {
     return a.groups.back().written_us > b.groups.back().written_us;
@@ -907,9 +966,11 @@ void DiskSpool::recovered_keys(std::int64_t since_us, std::uint64_t keys_max,
   }
   for (; count != 0; --count) {
     const Side& side = sides[count - 1];
-    const auto reader = KeysReader::open(parts_->disk, side.name);
+    const auto reader = side.unwritten ? nullptr : KeysReader::open(parts_->disk, side.name);
     for (const KeysGroup& group : side.groups) {
-      const auto stored = reader ? reader->keys(group) : std::nullopt;
+      const auto stored = side.unwritten ? (*side.unwritten)[group.offset].second
+                          : reader       ? reader->keys(group)
+                                         : std::nullopt;
       if (!stored) continue;
       for (const StoredKey& key : *stored) visit({{key.first, key.second}, group.written_us});
     }
@@ -994,6 +1055,7 @@ void DiskSpool::tend(const SpoolTime& now) {
   }
   parts.take_quarantined();
   parts.stamp_delivered(now);
+  parts.complete_keys(now);
   (void)parts.delete_old(now, false);
   std::erase_if(parts.old_keys, [&](const Parts::OldKeys& keys) {
     if (now.unix_us < keys.delete_after_us) return false;

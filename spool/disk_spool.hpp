@@ -81,7 +81,10 @@ class SpoolReporter {
   virtual void room_again() = 0;
   // One group commit: how long its fdatasync took, and the receipt of the records in it.
   virtual void synced(std::chrono::microseconds took) = 0;
-  // A side file could not be written or read: the dedupe window is shorter after a restart.
+  // A side file could not be written. A start reads the keys from the segment, which stays until
+  // they are written or the dedupe window has passed.
+  virtual void keys_unwritten(const std::string& name, std::string_view reason) = 0;
+  // A side file could not be read: the dedupe window is shorter.
   virtual void keys_lost(const std::string& name, std::string_view reason) = 0;
 };
 

@@ -34,8 +34,25 @@ KeyGroups read_key_groups(Disk& disk, const std::string& name, const Uuid& segme
   return found;
 }
 
-void FoundKeys::add_block(std::int64_t written_us, std::vector<StoredKey> keys) {
-  if (!keys.empty()) groups_.emplace_back(written_us, std::move(keys));
+std::error_code replace_keys_file(Disk& disk, std::uint64_t ordinal, const Uuid& segment,
+                                  const KeyGroups& groups) {
+  const std::string temporary = segment_name(ordinal, segment, ".tmp");
+  (void)disk.remove(temporary);
+  std::error_code error;
+  const auto writer = KeysWriter::create(disk, temporary, segment, error);
+  for (const auto& [written_us, keys] : groups) {
+    if (!error) error = writer->append(written_us, keys);
+  }
+  if (!error) error = writer->sync();
+  if (!error) error = disk.rename(temporary, segment_name(ordinal, segment, ".keys"));
+  if (error) (void)disk.remove(temporary);
+  return error;
+}
+
+void FoundKeys::add_block(const ScannedBlock& block) {
+  std::vector<StoredKey> keys;
+  collect_keys(block.records(), keys);
+  if (!keys.empty()) groups_.emplace_back(block.header.written_us, std::move(keys));
 }
 
 void FoundKeys::add_gap(std::uint64_t events, std::int64_t before_us) {
@@ -80,6 +97,35 @@ KeyGroups FoundKeys::groups_of(const Gap& gap, const KeyGroups& side) const {
   for (auto group = from; group != to; ++group) keys += group->second.size();
   if (keys > gap.events) return {};
   return {from, to};
+}
+
+std::variant<KeyGroups, std::error_code> read_segment_keys(Disk& disk, std::uint64_t ordinal,
+                                                           const Uuid& segment,
+                                                           std::uint64_t end_bytes) {
+  auto opened = disk.open(segment_name(ordinal, segment, ".log"), OpenMode::read_only);
+  if (const auto* error = std::get_if<std::error_code>(&opened)) return *error;
+  SegmentScan scan(*std::get<0>(opened), segment);
+  FoundKeys found;
+  std::uint64_t index = 0;
+  bool gap = false;
+  for (;;) {
+    const auto step = scan.next(end_bytes);
+    if (std::holds_alternative<ScanEnd>(step)) break;
+    if (scan.read_error()) return scan.read_error();
+    const auto* block = std::get_if<ScannedBlock>(&step);
+    if (block == nullptr) {
+      gap = true;
+      continue;
+    }
+    if (std::exchange(gap, false)) {
+      found.add_gap(block->header.first_index - std::min(block->header.first_index, index),
+                    block->header.written_us);
+    }
+    index = block->header.end_index();
+    found.add_block(*block);
+  }
+  (void)found.fill_gaps(read_key_groups(disk, segment_name(ordinal, segment, ".keys"), segment));
+  return found.groups();
 }
 
 }  // namespace sluice::spool

@@ -4,11 +4,14 @@
 
 #include <cstdint>
 #include <string>
+#include <system_error>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "spool/disk.hpp"
 #include "spool/keys_file.hpp"
+#include "spool/segment_scan.hpp"
 #include "spool/uuid.hpp"
 
 namespace sluice::spool {
@@ -19,11 +22,15 @@ using KeyGroups = std::vector<std::pair<std::int64_t, std::vector<StoredKey>>>;
 // What is whole of a side file; nothing if it is not this segment's.
 [[nodiscard]] KeyGroups read_key_groups(Disk& disk, const std::string& name, const Uuid& segment);
 
+// Puts a side file with these keys in the place of the one that is there. The bytes are durable
+// afterwards, the name is not; after an error the old one is there.
+[[nodiscard]] std::error_code replace_keys_file(Disk& disk, std::uint64_t ordinal,
+                                                const Uuid& segment, const KeyGroups& groups);
+
 // Value. Blocks and gaps are added in the order in which they stand in the segment.
 class FoundKeys final {
  public:
-  // Nothing is added for no keys.
-  void add_block(std::int64_t written_us, std::vector<StoredKey> keys);
+  void add_block(const ScannedBlock& block);
   // Durable bytes are bad there, and `events` were in them. The good block behind them was written
   // at `before_us`.
   void add_gap(std::uint64_t events, std::int64_t before_us);
@@ -46,5 +53,11 @@ class FoundKeys final {
   KeyGroups groups_;
   std::vector<Gap> gaps_;  // with keys between each and the next
 };
+
+// The keys of a segment that ends there; those of bad blocks as far as its side file tells them.
+[[nodiscard]] std::variant<KeyGroups, std::error_code> read_segment_keys(Disk& disk,
+                                                                         std::uint64_t ordinal,
+                                                                         const Uuid& segment,
+                                                                         std::uint64_t end_bytes);
 
 }  // namespace sluice::spool

@@ -342,7 +342,7 @@ class Recovery {
       // nothing is lost without it.
       if (block.header.kind != BlockKind::events && block.offset >= durable) continue;
       end = whole_end;
-      note_keys(block, found.keys);
+      found.keys.add_block(block);
       if (block.offset < durable) note_marks(block);
       if (end <= durable) segment.durable_index = index;
     }
@@ -393,12 +393,6 @@ class Recovery {
     reporter_.damaged_at_start(found.bad);
   }
 
-  static void note_keys(const ScannedBlock& block, FoundKeys& found) {
-    std::vector<StoredKey> keys;
-    collect_keys(block.records(), keys);
-    found.add_block(block.header.written_us, std::move(keys));
-  }
-
   void note_marks(const ScannedBlock& block) {
     if (block.header.kind != BlockKind::head) {
       const auto marks = marks_in(block.header, block.payload);
@@ -431,38 +425,24 @@ class Recovery {
   void write_found_keys() {
     for (RecoveredSegment& segment : result_.segments) {
       const auto found = found_keys_.find(segment.header.id);
-      if (found != found_keys_.end()) write_keys(segment, found->second);
+      if (found != found_keys_.end()) write_keys(segment, std::move(found->second));
     }
   }
 
   // In place of the one that is there at once: another start, which knows where the segment ends,
   // may not read it again.
-  void write_keys(RecoveredSegment& segment, const KeyGroups& groups) {
+  void write_keys(RecoveredSegment& segment, KeyGroups groups) {
     const SegmentHeader& header = segment.header;
     const std::string name = segment_name(header.ordinal, header.id, ".keys");
-    const std::error_code error =
-        groups.empty() ? std::error_code() : replace_keys(name, header, groups);
+    const std::error_code error = groups.empty()
+                                      ? std::error_code()
+                                      : replace_keys_file(disk_, header.ordinal, header.id, groups);
     if (groups.empty() || error) take_away(name);
     // Before a head says where the segment ends: from then on it is not read for its keys.
     const std::error_code unsynced = disk_.sync_directory("");
-    if (groups.empty()) return;
-    segment.keys_complete = !error && !unsynced;
-    if (!segment.keys_complete) reporter_.keys_lost(name, (error ? error : unsynced).message());
-  }
-
-  std::error_code replace_keys(const std::string& name, const SegmentHeader& header,
-                               const KeyGroups& groups) {
-    const std::string temporary = segment_name(header.ordinal, header.id, ".tmp");
-    (void)disk_.remove(temporary);
-    std::error_code error;
-    const auto writer = KeysWriter::create(disk_, temporary, header.id, error);
-    for (const auto& [written_us, keys] : groups) {
-      if (!error) error = writer->append(written_us, keys);
-    }
-    if (!error) error = writer->sync();
-    if (!error) error = disk_.rename(temporary, name);
-    if (error) (void)disk_.remove(temporary);
-    return error;
+    if (groups.empty() || (!error && !unsynced)) return;
+    segment.unwritten_keys = std::move(groups);
+    reporter_.keys_unwritten(name, (error ? error : unsynced).message());
   }
 
   // The newest head has the numbers of every segment that was closed before; if it cannot be read,

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "spool/disk.hpp"
-#include "spool/keys_file.hpp"
+#include "spool/found_keys.hpp"
 #include "spool/segment_format.hpp"
 #include "spool/segment_scan.hpp"
 
@@ -32,8 +32,8 @@ struct RecoveredSegment {
   std::vector<ProducerMark> tail_marks;
   // It was emptied after its delivery: nothing but its header is left.
   bool emptied = false;
-  // Of one that was read: its side file could be written again.
-  bool keys_complete = true;
+  // Of one that was read: its keys, if its side file could not be written with them.
+  KeyGroups unwritten_keys;
 };
 
 // A segment that the disk could not read. That is no damage: its file stays where it is, for

@@ -40,6 +40,7 @@ struct Outcome final : SpoolReporter {
   void full(std::string_view) override {}
   void room_again() override {}
   void synced(std::chrono::microseconds) override {}
+  void keys_unwritten(const std::string&, std::string_view) override {}
   void keys_lost(const std::string&, std::string_view) override {}
 
   std::vector<std::uint64_t> delivered;  // numbers of events

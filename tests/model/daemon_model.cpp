@@ -142,10 +142,13 @@ void DaemonModel::full(std::string_view reason) {
   world_.was_full = true;
 }
 
+void DaemonModel::keys_unwritten(const std::string& name, std::string_view reason) {
+  say("keys unwritten: " + name + ", " + std::string(reason));
+  world_.tally.add(Letter::keys_unwritten);
+}
+
 void DaemonModel::keys_lost(const std::string& name, std::string_view reason) {
   say("keys lost: " + name + ", " + std::string(reason));
-  world_.tally.add(Letter::keys_lost);
-  world_.keys_were_lost = true;
 }
 
 void DaemonModel::failed(std::size_t lane, std::string_view step, const sink::Failure& failure,

@@ -36,7 +36,6 @@ struct World {
   EventBook book;
   Tally tally;
   tests::FakeServer server;
-  bool keys_were_lost = false;  // the dedupe window has a hole: duplicates are excused
   bool power_was_cut = false;
   bool disk_failed = false;  // one of its calls
   bool was_full = false;     // then segments that are only kept for a failover go before their time
@@ -97,6 +96,7 @@ class DaemonModel final : private spool::SpoolReporter, private sink::LaneReport
   void full(std::string_view) override;
   void room_again() override {}
   void synced(std::chrono::microseconds) override {}
+  void keys_unwritten(const std::string&, std::string_view) override;
   void keys_lost(const std::string&, std::string_view) override;
 
   // sink::LaneReporter

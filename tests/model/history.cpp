@@ -650,7 +650,7 @@ void History::judge() {
     if (stored[number] == 0 && event.promised && !event.may_be_lost) {
       throw Broken(name + " was acked and is lost");
     }
-    if (stored[number] > 1 && !event.may_be_twice && !world_.keys_were_lost) {
+    if (stored[number] > 1 && !event.may_be_twice) {
       throw Broken(name + " is there " + std::to_string(stored[number]) + " times");
     }
   }

@@ -17,6 +17,7 @@ struct SilentSpoolReporter : spool::SpoolReporter {
   void full(std::string_view) override {}
   void room_again() override {}
   void synced(std::chrono::microseconds) override {}
+  void keys_unwritten(const std::string&, std::string_view) override {}
   void keys_lost(const std::string&, std::string_view) override {}
 };
 

@@ -45,6 +45,7 @@ struct RecordingReporter final : SpoolReporter {
   void full(std::string_view) override { ++fulls; }
   void room_again() override { ++rooms; }
   void synced(std::chrono::microseconds) override { ++syncs; }
+  void keys_unwritten(const std::string&, std::string_view) override { ++keys_unwrites; }
   void keys_lost(const std::string&, std::string_view) override { ++keys_losses; }
 
   std::uint64_t torn_bytes = 0;
@@ -56,6 +57,7 @@ struct RecordingReporter final : SpoolReporter {
   int fulls = 0;
   int rooms = 0;
   int syncs = 0;
+  int keys_unwrites = 0;
   int keys_losses = 0;
   std::vector<StartDamage> start_damages;
   std::vector<std::string> aside;
@@ -116,6 +118,12 @@ struct Fixture {
   }
   [[nodiscard]] std::size_t first_file_bytes() const;
   void flip_first_file(std::size_t offset);
+  // Also one that is written anew, beside its segment.
+  [[nodiscard]] bool is_side_file(const std::string& name) const {
+    const auto anew = parse_segment_name(name, ".tmp");
+    return name.ends_with(".keys") ||
+           (anew && !disk.content(segment_name(anew->ordinal, anew->id, ".log")).empty());
+  }
   [[nodiscard]] Numbers kill_and_find_keys() {
     kill_and_restart();
     Numbers keys;
@@ -880,8 +888,59 @@ TEST_CASE("disk spool: keys that a side file did not take are read from the segm
     std::sort(keys.begin(), keys.end());
     CHECK(keys == upto(next));
   }
-  CHECK(f.reporter.keys_losses == 1);
+  CHECK(f.reporter.keys_unwrites == 1);
   CHECK(f.deliver() == upto(next));
+}
+
+TEST_CASE("disk spool: keys are remembered of a start that finds no room for their side file") {
+  Fixture f;
+  for (std::uint64_t n = 0; n < 5; ++n) {
+    append_block(*f.spool, 0, keyed_chunk(f.budget, n), f.now);
+  }
+  f.disk.fault = [&](Call call, const std::string& name) {
+    return call == Call::open && f.is_side_file(name) ? kEnospc : std::error_code{};
+  };
+  CHECK(f.kill_and_find_keys() == upto(5));
+  CHECK(f.reporter.keys_unwrites == 1);
+  CHECK(f.kill_and_find_keys() == upto(5));
+}
+
+TEST_CASE("disk spool: a segment stays until its side file has all its keys") {
+  DiskSpoolOptions options = small();
+  options.retain_time = std::chrono::seconds(0);
+  options.dedupe_window = std::chrono::minutes(10);
+  Fixture f(options);
+  bool has_room = false;
+  f.disk.fault = [&](Call call, const std::string& name) {
+    return call == Call::open && f.is_side_file(name) && !has_room ? kEnospc : std::error_code{};
+  };
+  for (std::uint64_t n = 0; n < 30; ++n) {
+    append_block(*f.spool, 0, keyed_chunk(f.budget, n), f.now);
+  }
+  const std::size_t before = segment_files(f.disk).size();
+  REQUIRE(before > 2);
+  SECTION("it is written when there is room") {
+    const bool restarted = GENERATE(false, true);
+    if (restarted) CHECK(f.kill_and_find_keys() == upto(30));
+    (void)f.deliver();
+    append_block(*f.spool, 0, keyed_chunk(f.budget, 30), f.now);
+    f.pass(1'500);
+    CHECK(segment_files(f.disk).size() >= before);
+    has_room = true;
+    f.pass(1'500);
+    f.pass(1'500);
+    CHECK(segment_files(f.disk).size() <= 2);
+    CHECK(f.kill_and_find_keys() == upto(31));
+  }
+  SECTION("nobody needs it when the window has passed") {
+    (void)f.deliver();
+    f.pass(1'500);
+    f.pass(500'000);
+    CHECK(segment_files(f.disk).size() == before);
+    f.pass(100'000);
+    f.pass(1'500);
+    CHECK(segment_files(f.disk).size() == 1);
+  }
 }
 
 TEST_CASE("disk spool: a bad block that is committed is reported, and its keys are kept") {

@@ -207,6 +207,8 @@ TEST_CASE("metrics: what the spool reports is counted") {
   fixture.spool.file_set_aside("seg-x", "it is none of ours");
   fixture.spool.segments_missing(2);
   fixture.spool.segment_poisoned({}, "sync", std::make_error_code(std::errc::io_error));
+  fixture.spool.keys_unwritten("seg-x.keys", "no room");
+  fixture.spool.keys_unwritten("seg-y.keys", "no room");
   fixture.spool.keys_lost("seg-x.keys", "it is broken");
   fixture.spool.full("the disk is full");
   fixture.spool.synced(700us);
@@ -218,6 +220,7 @@ TEST_CASE("metrics: what the spool reports is counted") {
   CHECK(sample(text, "sluice_spool_files_set_aside_total") == 1);
   CHECK(sample(text, "sluice_spool_segments_missing_total") == 2);
   CHECK(sample(text, "sluice_spool_segments_poisoned_total") == 1);
+  CHECK(sample(text, "sluice_spool_keys_unwritten_total") == 2);
   CHECK(sample(text, "sluice_spool_keys_lost_total") == 1);
   CHECK(sample(text, "sluice_spool_times_full_total") == 1);
   CHECK(sample(text, "sluice_spool_sync_duration_seconds_bucket{le=\"0.0005\"}") == 0);
