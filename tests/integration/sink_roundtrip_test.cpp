@@ -1,6 +1,5 @@
 // PostgresDatabase against a real Postgres, step by step. SLUICE_TEST_DSN names the server, as
 // `key=value` pairs and with a superuser; what the tests make there they drop again.
-#define CATCH_CONFIG_MAIN
 #include <catch2/catch.hpp>
 
 #include <poll.h>
