@@ -68,8 +68,10 @@ bool is_whole(const SegmentFile& segment, const SegmentSurvey& survey, std::uint
     if (bad.offset >= synced) continue;
     whole = false;
     const std::string lost =
-        bad.events ? fmt::format("{} events are lost, from index {}", *bad.events, bad.first_index)
-                   : fmt::format("all events from index {} are lost", bad.first_index);
+        bad.events == 0 ? "no event is lost with them"
+        : bad.events
+            ? fmt::format("{} events are lost, from index {}", *bad.events, bad.first_index)
+            : fmt::format("all events from index {} are lost", bad.first_index);
     const std::string what = bad.read_error
                                  ? fmt::format("cannot be read ({})", bad.read_error.message())
                                  : "are damaged";

@@ -15,8 +15,11 @@ void SpoolLog::quarantined(const spool::Uuid& segment, std::uint64_t first_index
                            std::optional<std::uint64_t> events, std::uint64_t bytes) {
   next_.quarantined(segment, first_index, events, bytes);
   log_.error(
-      "the disk has lost events of the spool: bytes that were durable are bad; a copy is in "
-      "quarantine/, the events behind them are delivered",
+      events == 0
+          ? "bytes of the spool that were durable are bad, and no event was in them; a copy is in "
+            "quarantine/"
+          : "the disk has lost events of the spool: bytes that were durable are bad; a copy is in "
+            "quarantine/, the events behind them are delivered",
       {{"segment", segment.text()},
        {"first_index", first_index},
        {"events", events ? std::to_string(*events) : "unknown"},

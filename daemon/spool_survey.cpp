@@ -15,7 +15,8 @@ namespace {
 using spool::BlockKind;
 
 // Sorts one file into `files`. A file that was deleted since it was listed is left out.
-void open_file(spool::Disk& disk, const std::string& name, SpoolFiles& files) {
+void open_file(spool::Disk& disk, const std::string& name, const spool::SegmentName& named,
+               SpoolFiles& files) {
   auto opened = disk.open(name, spool::OpenMode::read_only);
   if (const auto* error = std::get_if<std::error_code>(&opened)) {
     if (*error != std::errc::no_such_file_or_directory) {
@@ -34,12 +35,24 @@ void open_file(spool::Disk& disk, const std::string& name, SpoolFiles& files) {
   if (const auto* other = std::get_if<spool::OtherVersion>(&header)) {
     files.newer_format = true;
     files.unreadable.push_back({name, "has format version " + std::to_string(other->version)});
-  } else if (const auto* good = std::get_if<spool::SegmentHeader>(&header)) {
-    segment.header = *good;
-    files.segments.push_back(std::move(segment));
-  } else {
-    files.unreadable.push_back({name, "has no segment's header"});
+    return;
   }
+  if (const auto* good = std::get_if<spool::SegmentHeader>(&header)) {
+    if (good->id != named.id || good->ordinal != named.ordinal) {
+      files.unreadable.push_back({name, "is a segment with another name"});
+      return;
+    }
+    segment.header = *good;
+  } else {
+    const auto rebuilt = spool::rebuild_segment_header(*segment.file, named, segment.bytes);
+    if (!rebuilt) {
+      files.unreadable.push_back({name, "has no segment's header"});
+      return;
+    }
+    segment.header = *rebuilt;
+    segment.is_rebuilt = true;
+  }
+  files.segments.push_back(std::move(segment));
 }
 
 std::vector<spool::DirectoryEntry> list(spool::Disk& disk, const std::string& directory) {
@@ -54,7 +67,8 @@ std::vector<spool::DirectoryEntry> list(spool::Disk& disk, const std::string& di
 SpoolFiles open_once(spool::Disk& disk) {
   SpoolFiles files;
   for (const spool::DirectoryEntry& entry : list(disk, "")) {
-    if (spool::parse_segment_name(entry.name, ".log")) open_file(disk, entry.name, files);
+    const auto named = spool::parse_segment_name(entry.name, ".log");
+    if (named) open_file(disk, entry.name, *named, files);
   }
   std::sort(files.segments.begin(), files.segments.end(),
             [](const SegmentFile& one, const SegmentFile& other) {
@@ -126,6 +140,7 @@ SpoolFiles open_spool_files(const std::string& directory) {
 SegmentSurvey survey_segment(const SegmentFile& segment,
                              const std::function<void(const spool::ScannedBlock&)>& visit) {
   SegmentSurvey survey;
+  if (segment.is_rebuilt) survey.bad.push_back({0, spool::kSegmentHeaderBytes, 0, std::nullopt});
   spool::SegmentScan scan(*segment.file, segment.header.id);
   for (;;) {
     const auto step = scan.next(segment.bytes);

@@ -22,6 +22,7 @@ struct SegmentFile {
   std::unique_ptr<spool::DiskFile> file;
   std::uint64_t bytes = 0;  // when it was opened; what comes later is not looked at
   spool::SegmentHeader header;
+  bool is_rebuilt = false;  // its header has bad bytes: spool::rebuild_segment_header()
 
   // Cut down to its header: its events were delivered, and its turn to be deleted has not come.
   [[nodiscard]] bool is_released() const { return bytes == spool::kSegmentHeaderBytes; }

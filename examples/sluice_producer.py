@@ -47,7 +47,7 @@ class SluiceProducer:
         """
         self.acked = 0       # events that are stored
         self.refused = 0     # events that the daemon refused for good
-        self.dropped = 0     # events that emit() did not take
+        self.dropped = 0     # events that emit() did not take, or that close() gave up
         self.error = None    # why the daemon cannot be talked to just now
         self._path = path
         self._timeout = timeout
@@ -91,17 +91,21 @@ class SluiceProducer:
             return self._changed.wait_for(lambda: self._bytes == 0, timeout)
 
     def close(self, timeout=10.0):
-        """As flush(), then ends. False: so many seconds were not enough, and what is left is lost."""
+        """As flush(), then ends. False: so many seconds were not enough; what is left is given up, though
+        the daemon may have it already."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._wake()
         done = self.flush(timeout)
         with self._changed:
+            if not self._abandoned:
+                self.dropped += sum(line != _NO_EVENT for line in (*self._unsent, *self._unacked))
             self._abandoned = True
             self._changed.notify_all()
         self._wake()
-        self._thread.join(_PAUSE_MAX)
+        if done:
+            self._thread.join(_PAUSE_MAX)
         return done
 
     @property
@@ -255,14 +259,16 @@ class SluiceProducer:
 class SluiceHandler(logging.Handler):
     """Sends log records as events; what was given as `extra` becomes their data.
 
-    A record for which there is no room within `timeout` seconds is dropped and counted in `dropped`.
+    A record for which there is no room within `timeout` seconds is dropped and counted in `dropped`. At the
+    end of the program, what is not stored yet has `close_timeout` seconds.
     """
 
     _OF_EVERY_RECORD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
-    def __init__(self, path, name, level=logging.NOTSET, **options):
+    def __init__(self, path, name, level=logging.NOTSET, *, close_timeout=5.0, **options):
         super().__init__(level)
         self._name = name
+        self._close_timeout = close_timeout
         self.producer = SluiceProducer(path, name, **options)
 
     @property
@@ -284,11 +290,18 @@ class SluiceHandler(logging.Handler):
         extra = {key: value for key, value in vars(record).items()
                  if key not in self._OF_EVERY_RECORD}
         if extra:
-            event["data"] = json.loads(json.dumps(extra, default=str))
+            event["data"] = {key: self._as_json(value) for key, value in extra.items()}
         return event
 
+    @staticmethod
+    def _as_json(value):
+        try:
+            return json.loads(json.dumps(value, default=str, allow_nan=False))
+        except (TypeError, ValueError):  # NaN, a key that is no text, a circle
+            return repr(value)
+
     def close(self):
-        self.producer.close()
+        self.producer.close(self._close_timeout)
         super().close()
 
 

@@ -112,6 +112,10 @@ class Recovery {
     judge_unread();
     if (result_.knows_all) write_found_keys();
     report_missing();
+    if (!result_.hash_seed && !result_.segments.empty()) {
+      reporter_.keys_lost(result_.segments.back().name,
+                          "its header is damaged, and no other has the seed of their hashes");
+    }
     return std::move(result_);
   }
 
@@ -152,6 +156,10 @@ class Recovery {
     result_.next_ordinal = std::max(result_.next_ordinal, named.ordinal + 1);
     const auto file = open(entry.name);
     const auto header = read_segment_header(*file);
+    const auto* good = std::get_if<SegmentHeader>(&header);
+    const auto rebuilt = std::holds_alternative<NotASegment>(header)
+                             ? rebuild_segment_header(*file, named, entry.bytes)
+                             : std::nullopt;
     if (file->read_error()) {
       return leave_unread({entry.name, named.ordinal, named.id, entry.bytes, {}},
                           file->read_error());
@@ -159,13 +167,19 @@ class Recovery {
     if (const auto* other = std::get_if<OtherVersion>(&header)) {
       throw newer(entry.name, other->version);
     }
-    const auto* good = std::get_if<SegmentHeader>(&header);
-    if (good == nullptr) return quarantine(entry.name, "it has no valid segment header");
-    if (good->id != named.id || good->ordinal != named.ordinal) {
+    if (good == nullptr && !rebuilt) {
+      return quarantine(entry.name, "it has no valid segment header");
+    }
+    if (good != nullptr && (good->id != named.id || good->ordinal != named.ordinal)) {
       return quarantine(entry.name, "its header has another name");
     }
+    if (rebuilt) {
+      keep_damage(disk_, *file, entry.name, {0, kSegmentHeaderBytes});
+      reporter_.quarantined(named.id, 0, 0, kSegmentHeaderBytes);
+    }
     RecoveredSegment segment;
-    segment.header = *good;
+    segment.header = rebuilt ? *rebuilt : *good;
+    segment.is_rebuilt = rebuilt.has_value();
     segment.name = entry.name;
     segment.file_bytes = entry.bytes;
     segment.emptied = entry.bytes == kSegmentHeaderBytes;
@@ -221,7 +235,7 @@ class Recovery {
 
   // Seeds, refs and producers' numbers stand at the beginning of each file.
   [[nodiscard]] std::error_code read_head(const RecoveredSegment& segment) {
-    result_.hash_seed = segment.header.hash_seed;  // of the newest
+    if (!segment.is_rebuilt) result_.hash_seed = segment.header.hash_seed;  // of the newest
     if (segment.header.does_supersede()) {
       ends_.push_back({segment.header.supersedes, 0, 0, segment.header.supersedes_from, true});
     }

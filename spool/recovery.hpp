@@ -18,6 +18,7 @@ class SpoolReporter;
 
 struct RecoveredSegment {
   SegmentHeader header;
+  bool is_rebuilt = false;  // its header has bad bytes: rebuild_segment_header()
   std::string name;
   std::uint64_t file_bytes = 0;
   std::uint64_t end_bytes = 0;  // whole blocks that count lie below

@@ -110,6 +110,19 @@ std::variant<SegmentHeader, OtherVersion, NotASegment> read_segment_header(DiskF
   return decode_segment_header(bytes);
 }
 
+std::optional<SegmentHeader> rebuild_segment_header(DiskFile& file, const SegmentName& named,
+                                                    std::uint64_t file_bytes) {
+  SegmentScan scan(file, named.id, 16 * 1024);
+  const auto step = scan.next(file_bytes);
+  const auto* block = std::get_if<ScannedBlock>(&step);
+  if (block == nullptr || block->header.kind != BlockKind::head) return std::nullopt;
+  SegmentHeader header;
+  header.id = named.id;
+  header.ordinal = named.ordinal;
+  header.created_us = block->header.written_us;
+  return header;
+}
+
 std::optional<BlockHeader> read_seal(DiskFile& file, const Uuid& segment,
                                      std::uint64_t file_bytes) {
   if (file_bytes < kSegmentHeaderBytes + kBlockHeaderBytes) return std::nullopt;

@@ -90,6 +90,13 @@ class SegmentScan final {
 // The header of a segment file, read from its beginning; NotASegment also if it is too short.
 [[nodiscard]] std::variant<SegmentHeader, OtherVersion, NotASegment> read_segment_header(
     DiskFile& file);
+// The header of a file whose own has bad bytes, by the file's name and by the head block behind it,
+// whose checksum goes by the uuid in the name. None: there is no such block. Unknown stay the seed
+// of the hashes (0), which the other segments' headers have, and what it supersedes: its refs tell
+// that as well.
+[[nodiscard]] std::optional<SegmentHeader> rebuild_segment_header(DiskFile& file,
+                                                                  const SegmentName& named,
+                                                                  std::uint64_t file_bytes);
 // The seal, if the last bytes of the file are one.
 [[nodiscard]] std::optional<BlockHeader> read_seal(DiskFile& file, const Uuid& segment,
                                                    std::uint64_t file_bytes);

@@ -167,7 +167,16 @@ class Python(FakeServerCase):
         producer.emit(event("p", 0))
         begun = time.monotonic()
         self.assertFalse(producer.close(0.2))
-        self.assertLess(time.monotonic() - begun, 2 * SLOWNESS)
+        self.assertLess(time.monotonic() - begun, 0.2 + 0.4 * SLOWNESS)
+        self.assertEqual(producer.dropped, 1)
+
+    def test_a_handler_ends_when_it_was_told_and_counts_what_is_left(self):
+        handler = SluiceHandler(self.socket_path, "planner", close_timeout=0.2)
+        handler.emit(logging.makeLogRecord({"msg": "nobody there"}))
+        begun = time.monotonic()
+        handler.close()
+        self.assertLess(time.monotonic() - begun, 0.2 + 0.4 * SLOWNESS)
+        self.assertEqual(handler.dropped, 1)
 
     def test_what_is_no_json_is_the_callers_error(self):
         producer = self.producer()
@@ -180,7 +189,8 @@ class Python(FakeServerCase):
         logger = logging.Logger("agent.tools")
         handler = SluiceHandler(self.socket_path, "planner")
         logger.addHandler(handler)
-        logger.info("read %d files", 3, extra={"tool": "grep", "where": {1, }})
+        logger.info("read %d files", 3, extra={
+            "tool": "grep", "where": {1, }, "score": float("nan"), "by_place": {(1, 2): "x"}})
         try:
             raise ValueError("no")
         except ValueError:
@@ -190,7 +200,8 @@ class Python(FakeServerCase):
         self.assertEqual((first["type"], first["source"], first["level"], first["logger"],
                           first["message"]),
                          ("log", "planner", "INFO", "agent.tools", "read 3 files"))
-        self.assertEqual(first["data"], {"tool": "grep", "where": "{1}"})
+        self.assertEqual(first["data"], {
+            "tool": "grep", "where": "{1}", "score": "nan", "by_place": "{(1, 2): 'x'}"})
         self.assertRegex(first["time"], r"^\d{4}-.*\+00:00$")
         self.assertIn("ValueError: no", second["exception"])
 

@@ -159,6 +159,19 @@ class Verify(SpoolFiles):
             file.write(b"x" * 500)
         self.assert_verified(65, name, "has no segment's header")
 
+    def test_a_damaged_header_of_a_segment_loses_no_event(self):
+        segment = self.segment(1, 1, 2)
+        segment.bytes[40] ^= 1
+        segment.write(self.directory)
+        self.assert_verified(65, f"{segment.name}: bytes 0 to 128 are damaged: no event is lost")
+        self.assertEqual(self.exported(code=65), [1, 2])
+
+    def test_a_copy_under_another_name_is_not_counted_again(self):
+        segment = self.segment(1, 1, 2).write(self.directory)
+        segment.name = f"seg-{2:016x}-{uuid.uuid4()}.log"
+        segment.write(self.directory)
+        self.assert_verified(65, f"{segment.name}: is a segment with another name", "2 events")
+
     def test_a_newer_format(self):
         SegmentFile(1, version=2).write(self.directory)
         self.assert_verified(78, "has format version 2")

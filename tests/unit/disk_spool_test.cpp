@@ -892,6 +892,36 @@ TEST_CASE("disk spool: keys that a side file did not take are read from the segm
   CHECK(f.deliver() == upto(next));
 }
 
+TEST_CASE("disk spool: a segment with a damaged header is taken by its name") {
+  Fixture f;
+  std::uint64_t next = 0;
+  while (segment_files(f.disk).size() < 3) {
+    append_block(*f.spool, 0, keyed_chunk(f.budget, next++), f.now);
+  }
+  const std::uint64_t seed = f.spool->hash_seed();
+  const auto flip = [&](std::size_t file) {
+    const std::string name = segment_files(f.disk)[file];
+    auto bytes = f.disk.content(name);
+    bytes[50] ^= std::byte{1};  // of the seed
+    f.disk.set_content(name, bytes);
+  };
+  SECTION("the others have the seed") {
+    flip(GENERATE(0, 2));
+    CHECK(f.kill_and_find_keys() == upto(next));
+    CHECK(f.spool->hash_seed() == seed);
+    CHECK(f.reporter.keys_losses == 0);
+    CHECK(f.reporter.damages == 1);
+  }
+  SECTION("nobody has the seed: that is said") {
+    for (std::size_t file = 0; file < 3; ++file) flip(file);
+    (void)f.kill_and_find_keys();
+    CHECK(f.reporter.keys_losses == 1);
+    CHECK(f.reporter.damages == 3);
+  }
+  CHECK(f.reporter.aside.empty());
+  CHECK(f.deliver() == upto(next));
+}
+
 TEST_CASE("disk spool: keys are remembered of a start that finds no room for their side file") {
   Fixture f;
   for (std::uint64_t n = 0; n < 5; ++n) {
