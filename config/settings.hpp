@@ -20,6 +20,7 @@ struct Settings {
     std::uint64_t line_bytes_max = 0;
     std::uint64_t queue_bytes_max = 0;
     std::uint64_t connections_max = 0;
+    std::uint64_t connections_per_uid_max = 0;
     std::vector<std::uint64_t> allow_uids;
     std::string nul;
     std::string text;

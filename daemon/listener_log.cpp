@@ -35,6 +35,12 @@ void ListenerLog::uid_refused(std::uint32_t uid) {
                 {{"uid", uid_text(uid)}});
 }
 
+void ListenerLog::uid_has_too_many(std::uint32_t uid, std::size_t connections) {
+  log_.repeated("uid has too many", LogLevel::warning,
+                "closed a connection: its user has ingest.connections_per_uid_max of them",
+                {{"uid", uid_text(uid)}, {"connections", connections}});
+}
+
 void ListenerLog::connections_full(std::size_t connections, bool out_of_descriptors) {
   log_.repeated("connections full", LogLevel::warning,
                 out_of_descriptors

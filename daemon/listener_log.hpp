@@ -14,6 +14,7 @@ class ListenerLog final : public ingest::ListenerReporter {
   void line_refused(const ingest::RefusedLine& refused) override;
   void hello_refused(std::uint32_t uid, std::string_view reason) override;
   void uid_refused(std::uint32_t uid) override;
+  void uid_has_too_many(std::uint32_t uid, std::size_t connections) override;
   void connections_full(std::size_t connections, bool out_of_descriptors) override;
   void accept_failed(std::string_view socket_name, int error) override;
 

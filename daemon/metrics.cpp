@@ -128,6 +128,7 @@ void collect_connections(Families& families, const ingest::IngestCounters& inges
   add_single(families, Metric::connections_opened, opened);
   families.push_back(make_family(Metric::connections_refused));
   add_value(families.back(), value(ingest.connections_refused_uid), {{"reason", "uid"}});
+  add_value(families.back(), value(ingest.connections_refused_cap), {{"reason", "cap"}});
 }
 
 void collect_gauges(Families& families, const ingest::IngestCounters& ingest,

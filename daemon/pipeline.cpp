@@ -109,6 +109,7 @@ ingest::ListenerOptions listener_options(const config::Settings& settings) {
   ingest::ListenerOptions options;
   options.line_bytes_max = settings.ingest.line_bytes_max;
   options.connections_max = settings.ingest.connections_max;
+  options.connections_per_uid_max = settings.ingest.connections_per_uid_max;
   options.descriptors_kept = kOwnDescriptors + kLaneDescriptors * settings.postgres.lanes;
   options.facts.durability = settings.spool.durability;
   options.facts.dedupe_window = duration_cast<std::chrono::seconds>(settings.dedupe.window);

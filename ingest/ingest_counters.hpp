@@ -25,6 +25,7 @@ struct IngestCounters {
   Count connections_opened;
   Count connections_closed;
   Count connections_refused_uid;  // not in allow_uids: closed at accept
+  Count connections_refused_cap;  // more than connections_per_uid_max: closed at accept
   Count bytes_received;
   Count lines_received;  // non-empty lines, whole: each is then accepted or refused
   Count lines_empty;

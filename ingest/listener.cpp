@@ -185,19 +185,27 @@ Listener::Accepted Listener::accept_one(Acceptor& acceptor) {
     return Accepted::failed;
   }
   const Peer peer = peer_of(fd);
-  if (!allowed(acceptor.policy, peer.uid)) {
+  if (refused(acceptor.policy, peer.uid)) {
     ::close(fd);
-    add(stages_.counters.connections_refused_uid, 1);
-    stages_.reporter.uid_refused(peer.uid);
     return Accepted::refused;
   }
   serve(fd, peer, acceptor.policy);
   return Accepted::connection;
 }
 
-bool Listener::allowed(const ListenerPolicy& policy, std::uint32_t uid) {
+bool Listener::refused(const ListenerPolicy& policy, std::uint32_t uid) {
   const auto& uids = policy.allow_uids;
-  return uids.empty() || std::find(uids.begin(), uids.end(), uid) != uids.end();
+  if (!uids.empty() && std::find(uids.begin(), uids.end(), uid) == uids.end()) {
+    add(stages_.counters.connections_refused_uid, 1);
+    stages_.reporter.uid_refused(uid);
+    return true;
+  }
+  const std::size_t most = options_.connections_per_uid_max;
+  const auto found = connections_of_uid_.find(uid);
+  if (most == 0 || found == connections_of_uid_.end() || found->second < most) return false;
+  add(stages_.counters.connections_refused_cap, 1);
+  stages_.reporter.uid_has_too_many(uid, found->second);
+  return true;
 }
 
 std::size_t Listener::connections_possible() const {
@@ -233,16 +241,18 @@ void Listener::serve(int fd, const Peer& accepted, const ListenerPolicy& policy)
            .emplace(peer.connection, std::make_unique<Connection>(io_, fd, peer, policy, shared_))
            .first->second;
   if (stopping_) connection.stop();
+  ++connections_of_uid_[peer.uid];
   add(stages_.counters.connections_opened, 1);
-  asio::co_spawn(io_, connection.run(),
-                 [this, number = peer.connection](const std::exception_ptr& failure) {
-                   connection_ended(number);
-                   rethrow(failure);
-                 });
+  asio::co_spawn(io_, connection.run(), [this, peer](const std::exception_ptr& failure) {
+    connection_ended(peer);
+    rethrow(failure);
+  });
 }
 
-void Listener::connection_ended(std::uint64_t number) {
-  connections_.erase(number);
+void Listener::connection_ended(const Peer& peer) {
+  connections_.erase(peer.connection);
+  const auto of_uid = connections_of_uid_.find(peer.uid);
+  if (--of_uid->second == 0) connections_of_uid_.erase(of_uid);
   add(stages_.counters.connections_closed, 1);
   for (const auto& acceptor : acceptors_) acceptor->wake();
   check_stopped();

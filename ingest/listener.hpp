@@ -24,6 +24,7 @@ namespace sluice::ingest {
 struct ListenerOptions {
   std::size_t line_bytes_max = 1024 * 1024;  // at most 16 MiB - 1 KiB are used
   std::size_t connections_max = 1024;
+  std::size_t connections_per_uid_max = 0;  // further ones are closed at accept; 0: no bound
   // Of those that the process may open (RLIMIT_NOFILE), so many are not for connections: the
   // spool, the database and the metrics need theirs while producers take all they can get. 0: no
   // heed is taken of that.
@@ -89,11 +90,11 @@ class Listener final {
 
   boost::asio::awaitable<void> accept_on(Acceptor& acceptor);
   [[nodiscard]] Accepted accept_one(Acceptor& acceptor);
-  [[nodiscard]] static bool allowed(const ListenerPolicy& policy, std::uint32_t uid);
+  [[nodiscard]] bool refused(const ListenerPolicy& policy, std::uint32_t uid);
   [[nodiscard]] std::size_t connections_possible() const;
   [[nodiscard]] bool full();
   void serve(int fd, const Peer& peer, const ListenerPolicy& policy);
-  void connection_ended(std::uint64_t number);
+  void connection_ended(const Peer& peer);
   void watch_silence();
   void end_silent_connections();
   void check_stopped();
@@ -107,6 +108,7 @@ class Listener final {
   ConnectionShared shared_;
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;
+  std::unordered_map<std::uint32_t, std::size_t> connections_of_uid_;  // of those that have any
   std::uint64_t last_connection_ = 0;
   bool full_reported_ = false;
 

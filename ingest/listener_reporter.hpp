@@ -30,6 +30,8 @@ class ListenerReporter {
   virtual void hello_refused(std::uint32_t uid, std::string_view reason) = 0;
   // A producer that is not in allow_uids was closed at accept.
   virtual void uid_refused(std::uint32_t uid) = 0;
+  // One of a uid that has connections_per_uid_max of them was closed at accept.
+  virtual void uid_has_too_many(std::uint32_t uid, std::size_t connections) = 0;
   // connections_max is reached, or there are no descriptors for more: the next wait in the backlog
   // until one closes. Once each time that this comes about anew.
   virtual void connections_full(std::size_t connections, bool out_of_descriptors) = 0;

@@ -2,8 +2,10 @@
 """More connections than there are descriptors, and ten thousand that say nothing: others are served, and
 nothing spins (fault 29)."""
 
+import os
 import resource
 import socket
+import subprocess
 import time
 import unittest
 
@@ -86,6 +88,22 @@ class Connections(FaultTest):
         self.assertLess(share, IDLE_CPU_SHARE * SLOWNESS)
         load.resume()
         self.settle(daemon)
+
+    @unittest.skipUnless(os.geteuid() == 0, "another user's connections need root")
+    def test_one_user_leaves_places_for_others(self):
+        daemon = self.start_daemon({"ingest": {
+            "connections_max": 20, "connections_per_uid_max": 10, "socket_mode": "0666"}})
+        os.chmod(os.path.dirname(daemon.socket_path), 0o755)
+        self.open_as_many(daemon, 100)
+        wait_until(lambda: daemon.metrics()['sluice_connections_refused_total{reason="cap"}'] >= 90,
+                   30, "the others to be refused")
+        self.assertEqual(daemon.metrics()["sluice_connections"], 10)
+        subprocess.run(["python3", "-c", "import socket, sys\n"
+                        "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+                        """s.sendall(b'{"type":"of another"}\\n')""", daemon.socket_path],
+                       user="nobody", check=True, timeout=30)
+        wait_until(lambda: self.query("SELECT 1 FROM events WHERE type = 'of another'"), 30,
+                   "the other user's event")
 
 
 if __name__ == "__main__":

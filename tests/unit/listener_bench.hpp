@@ -28,6 +28,7 @@ struct ListenerReports final : ingest::ListenerReporter {
     wrong_hellos.emplace_back(reason);
   }
   void uid_refused(std::uint32_t uid) override { uids.push_back(uid); }
+  void uid_has_too_many(std::uint32_t, std::size_t) override { ++too_many; }
   void connections_full(std::size_t, bool) override { ++full; }
   void accept_failed(std::string_view, int error) override { accept_errors.push_back(error); }
 
@@ -35,6 +36,7 @@ struct ListenerReports final : ingest::ListenerReporter {
   std::vector<std::string> wrong_hellos;
   std::vector<std::uint32_t> uids;
   int full = 0;
+  int too_many = 0;
   std::vector<int> accept_errors;
 };
 

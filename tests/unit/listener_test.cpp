@@ -357,6 +357,28 @@ TEST_CASE("listener: descriptors that are kept for others are not given to conne
   CHECK(bench.lines() == Lines{event(3)});
 }
 
+TEST_CASE("listener: a uid that has as many connections as it may gets no more until one has gone") {
+  ingest::ListenerOptions options;
+  options.connections_per_uid_max = 2;
+  Bench bench(options);
+  Producer first = bench.connect();
+  Producer second = bench.connect();
+  Producer third = bench.connect();
+  bench.settle();
+  CHECK(third.closed_by_peer());
+  CHECK_FALSE(first.closed_by_peer());
+  CHECK(bench.listener().connections() == 2);
+  CHECK(bench.counters.connections_refused_cap == 1);
+  CHECK(bench.reporter.too_many == 1);
+  first.leave();
+  bench.settle();
+  Producer fourth = bench.connect();
+  fourth.write(event(4) + "\n");
+  bench.settle();
+  CHECK(bench.lines() == Lines{event(4)});
+  CHECK(bench.counters.connections_refused_cap == 1);
+}
+
 TEST_CASE("listener: a uid that is not allowed is closed at accept") {
   ingest::ListenerOptions options;
   ingest::ListenerPolicy policy;
