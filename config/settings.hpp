@@ -25,6 +25,7 @@ struct Settings {
     std::string nul;
     std::string text;
     std::string misfit;
+    std::string default_zone;
     std::string dup_key;
     std::string default_type;
     std::vector<std::string> time_fields;

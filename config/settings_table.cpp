@@ -95,6 +95,17 @@ const std::array kTable = {
         {"keep", "reject"}},
     Setting{
         "ingest",
+        "default_zone",
+        Kind::choice,
+        "none",
+        [](Settings& s) -> std::string& { return s.ingest.default_zone; },
+        "The zone of an event's time that says none. With none such a time does not fit: Python's "
+        "datetime.utcnow() writes UTC so, and datetime.now() the local time.",
+        0,
+        0,
+        {"none", "UTC"}},
+    Setting{
+        "ingest",
         "dup_key",
         Kind::choice,
         "last",

@@ -25,6 +25,7 @@ ingest::ParserLimits parser_limits(const config::Settings& settings) {
   limits.key_bytes_max = ingest.key_bytes_max;
   limits.exponent_max = static_cast<int>(ingest.exponent_max);
   limits.times = {year_us(ingest.first_year), year_us(ingest.last_year + 1) - 1};
+  limits.zone = ingest.default_zone == "UTC" ? spool::Zone::optional : spool::Zone::required;
   return limits;
 }
 

@@ -641,11 +641,12 @@ class EventParser::Document {
         continue;
       }
       found = true;
-      const auto us = is_string(*member)
-                          ? spool::parse_rfc3339_us(member->string, options_.limits.times)
-                      : member->kind == ValueKind::number
-                          ? spool::parse_epoch_us(raw(*member), options_.limits.times)
-                          : std::nullopt;
+      const auto us =
+          is_string(*member)
+              ? spool::parse_rfc3339_us(member->string, options_.limits.times, options_.limits.zone)
+          : member->kind == ValueKind::number
+              ? spool::parse_epoch_us(raw(*member), options_.limits.times)
+              : std::nullopt;
       if (!us) {
         if (const auto refusal = misfit(*member, KnownField::time)) return refusal;
         continue;

@@ -31,6 +31,7 @@ struct ParserLimits {
   std::size_t key_bytes_max = 1'024;
   int exponent_max = 308;  // of a number; at most this
   spool::TimeRange times = spool::kEventTimes;
+  spool::Zone zone = spool::Zone::required;  // of an event's time
 };
 
 struct ParserOptions {

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The policies for text that Postgres cannot store, for misfits and for keys that come twice."""
 
+import datetime
 import unittest
 
 from support.sluice_test import SluiceTest
@@ -98,6 +99,18 @@ class Policies(SluiceTest):
             b'{"n":0,"when":"2026-01-01T00:00:00Z","time":5}'])
         self.assertEqual(rows[0]["occurred_at"].isoformat(), "2026-01-01T00:00:00+00:00")
         self.assertEqual(rows[0]["extra"]["time"], 5)
+
+    def test_a_time_without_a_zone(self):
+        naive = b'{"n":0,"time":"2026-01-01T00:00:00"}'
+        rows, _ = self.shipped({}, [naive])
+        self.assertEqual(rows[0]["extra"], {"n": 0, "time": "2026-01-01T00:00:00"})
+
+    def test_a_time_without_a_zone_is_utc_if_that_is_the_default(self):
+        rows, _ = self.shipped({"default_zone": "UTC"}, [
+            b'{"n":0,"time":"2026-01-01T00:00:00"}', b'{"n":1,"time":"2026-01-01T01:00:00+01:00"}'])
+        for row in rows.values():
+            self.assertEqual(str(row["occurred_at"].astimezone(datetime.timezone.utc)),
+                             "2026-01-01 00:00:00+00:00")
 
 
 if __name__ == "__main__":
