@@ -179,6 +179,11 @@ int run_send(const SendOptions& options) {
     fmt::print(stderr, "sluice: {}: {}\n", options.file, std::strerror(errno));
     return kExitUsage;
   }
+  struct stat status {};
+  if (::fstat(input.get(), &status) == 0 && S_ISDIR(status.st_mode)) {
+    fmt::print(stderr, "sluice: {}: {}\n", options.file, std::strerror(EISDIR));
+    return kExitUsage;
+  }
   if (!options.acks) return copy_unacked(input.get(), options.socket, options.progress);
   return Sending(options, input.get()).run();
 }

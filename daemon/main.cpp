@@ -24,6 +24,7 @@
 #include "daemon/command_spool.hpp"
 #include "daemon/exit_code.hpp"
 #include "daemon/file_lock.hpp"
+#include "daemon/printable.hpp"
 #include "daemon/serve.hpp"
 #include "daemon/version.hpp"
 
@@ -366,6 +367,11 @@ int main(int argc, char** argv) {
   CommandLine line;
   CLI::App app{"Newline-JSON events from a Unix socket into PostgreSQL by COPY.", "sluice"};
   add_commands(app, line);
+  const std::string first = argc > 1 ? argv[1] : "";
+  const auto is_it = [&first](const CLI::App* command) { return command->get_name() == first; };
+  if (!first.empty() && first.front() != '-' && app.get_subcommands(is_it).empty()) {
+    return complain(printable(first) + " is not a command; sluice --help lists them", kExitUsage);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -237,6 +237,17 @@ class Check(SluiceTest):
         self.assertNotIn("hunter2", answer.stdout + answer.stderr)
 
 
+class CommandLine(unittest.TestCase):
+    def test_what_is_no_command_is_named(self):
+        done = run_sluice("bog\x1bus")
+        self.assertEqual(done.returncode, 64)
+        self.assertEqual(done.stderr, "sluice: bog\\x1bus is not a command; sluice --help lists them\n")
+
+    def test_send_takes_no_directory(self):
+        done = run_sluice("send", "--socket", "/nowhere", "/tmp")
+        self.assertEqual((done.returncode, done.stderr), (64, "sluice: /tmp: Is a directory\n"))
+
+
 class Dev(unittest.TestCase):
     """`sluice dev` from nothing, and a second time on what is there."""
 
