@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "config/json_pointer.hpp"
+#include "config/match_pattern.hpp"
 #include "config/nearest_name.hpp"
 #include "config/settings_table.hpp"
 
@@ -48,7 +49,11 @@ class RedactReader final {
  private:
   void read_key(std::string_view key, const toml::source_region& where, const toml::node& value) {
     if (key == "fields") return read_fields(where, value);
-    if (key == "match") return read_text(key, where, value, rule_.match);
+    if (key == "match") {
+      read_text(key, where, value, rule_.match);
+      if (has_inner_star(rule_.match)) note_(where, "redact.match has a * that is not its end");
+      return;
+    }
     if (key == "action") return read_action(where, value);
     if (key == "with") return read_text(key, where, value, rule_.with);
     if (key == "salt_file") return read_text(key, where, value, rule_.salt_file);
@@ -96,6 +101,10 @@ class RedactReader final {
       if (text.empty()) note_(field.source(), "redact.fields has an empty field");
       if (text.starts_with('/') && !is_json_pointer(text))
         note_(field.source(), "\"" + text + "\" is no JSON pointer: write ~ as ~0");
+      if (!text.starts_with('/') && text.find('*') != std::string::npos)
+        note_(field.source(), "\"" + text +
+                                  "\" is a name, in which a * means nothing: it stands for "
+                                  "any member in a JSON pointer, such as \"/data/*\"");
     }
   }
 

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "config/json_pointer.hpp"
+#include "config/match_pattern.hpp"
 #include "config/nearest_name.hpp"
 #include "config/settings_table.hpp"
 
@@ -200,6 +201,7 @@ class RouteReader final {
     if (!read_text("route.match", where, value, route_.match)) return;
     if (route_.match.size() > kMatchBytesMax)
       note_(where, "route.match is longer than a type can be (200 bytes)");
+    if (has_inner_star(route_.match)) note_(where, "route.match has a * that is not its end");
   }
 
   void read_table_name(const toml::source_region& where, const toml::node& value) {

@@ -53,11 +53,12 @@ const std::array kTable = {
     Setting{"ingest", "connections_max", Kind::whole, "1024",
             [](Settings& s) -> std::uint64_t& { return s.ingest.connections_max; },
             "Connections served at once; further ones wait to be accepted.", 1, 1'000'000},
-    Setting{"ingest", "connections_per_uid_max", Kind::whole, "0",
-            [](Settings& s) -> std::uint64_t& { return s.ingest.connections_per_uid_max; },
-            "Those of one user (by uid; all of TCP are one): further ones are closed at once, so that "
-            "the places of connections_max are left for others. 0: as many as there are.",
-            0, 1'000'000},
+    Setting{
+        "ingest", "connections_per_uid_max", Kind::whole, "0",
+        [](Settings& s) -> std::uint64_t& { return s.ingest.connections_per_uid_max; },
+        "Those of one user (by uid; all of TCP are one): further ones are closed at once, so that "
+        "the places of connections_max are left for others. 0: as many as there are.",
+        0, 1'000'000},
     Setting{
         "ingest", "allow_uids", Kind::whole_list, "",
         [](Settings& s) -> std::vector<std::uint64_t>& { return s.ingest.allow_uids; },

@@ -1,5 +1,6 @@
 // The command line: which command, with which settings. CLI11 has its one home here.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <functional>
@@ -264,7 +265,14 @@ CLI::App* add_dead_command(CLI::App& dead, const std::string& name, const std::s
   command->add_option("--table", filter.table, "only those for this table")->type_name("NAME");
   command->add_option("--type", filter.type, "only events of this type")->type_name("TYPE");
   command->add_option("--sqlstate", filter.sqlstate, "only those refused with this code or class")
-      ->type_name("CODE");
+      ->type_name("CODE")
+      ->check([](const std::string& text) {
+        const bool is_code = (text.size() == 5 || text.size() == 2) &&
+                             std::all_of(text.begin(), text.end(), [](char c) {
+                               return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z');
+                             });
+        return is_code ? std::string() : "such as 23514, or its class 23";
+      });
   command->add_option("--code", filter.code, "only lines that were refused with this code")
       ->type_name("CODE");
   command->add_option("--since", line.since, "only those set aside since then")->type_name("TIME");

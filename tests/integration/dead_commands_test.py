@@ -87,6 +87,7 @@ class ListAndShow(DeadCommands):
             with self.subTest(filters):
                 self.assertEqual(len(self.listed(daemon, *filters)), count)
         self.assertIn("is no time", self.dead(daemon, "list", "--since", "soon", code=64).stderr)
+        self.assertIn("such as 23514", self.dead(daemon, "list", "--sqlstate", "2351", code=64).stderr)
         self.assertIn("no such record", self.dead(daemon, "show", "0:0", code=64).stderr)
 
     def test_a_record_above_its_watermark_is_void(self):

@@ -190,6 +190,8 @@ TEST_CASE("route settings: a route that no event reaches is refused") {
     }
     return toml;
   };
+  CHECK(
+      problem_of(with_matches({"a*b", "*"})).ends_with("route.match has a * that is not its end"));
   CHECK(problem_of(with_matches({"a", "a"})) ==
         "sluice.toml:5: no event reaches the route for \"a\": the one for \"a\" before it "
         "(sluice.toml:1) takes them all");
