@@ -127,8 +127,14 @@ void collect_connections(Families& families, const ingest::IngestCounters& inges
   add_single(families, Metric::connections, at_least_zero(opened, closed));
   add_single(families, Metric::connections_opened, opened);
   families.push_back(make_family(Metric::connections_refused));
-  add_value(families.back(), value(ingest.connections_refused_uid), {{"reason", "uid"}});
-  add_value(families.back(), value(ingest.connections_refused_cap), {{"reason", "cap"}});
+  constexpr std::array<const char*, ingest::kUidClassCount> kUids = {"root", "system", "user",
+                                                                     "tcp"};
+  for (std::size_t i = 0; i < kUids.size(); ++i) {
+    add_value(families.back(), value(ingest.connections_refused_uid[i]),
+              {{"reason", "uid"}, {"uid", kUids[i]}});
+    add_value(families.back(), value(ingest.connections_refused_cap[i]),
+              {{"reason", "cap"}, {"uid", kUids[i]}});
+  }
 }
 
 void collect_gauges(Families& families, const ingest::IngestCounters& ingest,

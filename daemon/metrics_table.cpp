@@ -54,7 +54,7 @@ const std::array<MetricInfo, kMetricCount> kMetrics = {{
     {Metric::connections_opened, "sluice_connections_opened_total", counter, "", "",
      "Connections opened by producers."},
     {Metric::connections_refused, "sluice_connections_refused_total", counter, "",
-     "`reason`: `uid`, `cap`",
+     "`reason`: `uid`, `cap`; `uid`: `root`, `system` (below 1000), `user`, `tcp`",
      "Connections closed at once because the producer may not connect, or has as many as it may."},
     {Metric::acks_sent, "sluice_acks_sent_total", counter, "", "",
      "Acks sent to producers that asked for them; one stands for all lines up to its number."},

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "ingest/refusal.hpp"
+#include "spool/event_record.hpp"
 
 namespace sluice::ingest {
 
@@ -20,12 +21,23 @@ inline void add(Count& count, std::uint64_t n) {
 enum class KnownField { type, id, source, session_id, parent_id, time };
 inline constexpr std::size_t kKnownFieldCount = 6;
 
+// Whose connection it is, as far as a metric may tell: the numbers are Debian's (login.defs,
+// UID_MIN).
+enum class UidClass { root, system, user, tcp };
+inline constexpr std::size_t kUidClassCount = 4;
+[[nodiscard]] constexpr UidClass uid_class(std::uint32_t uid) {
+  if (uid == spool::kNoUid) return UidClass::tcp;
+  if (uid == 0) return UidClass::root;
+  return uid < 1000 ? UidClass::system : UidClass::user;
+}
+using CountOfUids = std::array<Count, kUidClassCount>;
+
 struct IngestCounters {
   // By the ingest thread.
   Count connections_opened;
   Count connections_closed;
-  Count connections_refused_uid;  // not in allow_uids: closed at accept
-  Count connections_refused_cap;  // more than connections_per_uid_max: closed at accept
+  CountOfUids connections_refused_uid{};  // not in allow_uids: closed at accept
+  CountOfUids connections_refused_cap{};  // more than connections_per_uid_max: closed at accept
   Count bytes_received;
   Count lines_received;  // non-empty lines, whole: each is then accepted or refused
   Count lines_empty;

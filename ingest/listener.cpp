@@ -194,16 +194,17 @@ Listener::Accepted Listener::accept_one(Acceptor& acceptor) {
 }
 
 bool Listener::refused(const ListenerPolicy& policy, std::uint32_t uid) {
+  const auto uid_index = static_cast<std::size_t>(uid_class(uid));
   const auto& uids = policy.allow_uids;
   if (!uids.empty() && std::find(uids.begin(), uids.end(), uid) == uids.end()) {
-    add(stages_.counters.connections_refused_uid, 1);
+    add(stages_.counters.connections_refused_uid[uid_index], 1);
     stages_.reporter.uid_refused(uid);
     return true;
   }
   const std::size_t most = options_.connections_per_uid_max;
   const auto found = connections_of_uid_.find(uid);
   if (most == 0 || found == connections_of_uid_.end() || found->second < most) return false;
-  add(stages_.counters.connections_refused_cap, 1);
+  add(stages_.counters.connections_refused_cap[uid_index], 1);
   stages_.reporter.uid_has_too_many(uid, found->second);
   return true;
 }

@@ -95,7 +95,7 @@ class Connections(FaultTest):
             "connections_max": 20, "connections_per_uid_max": 10, "socket_mode": "0666"}})
         os.chmod(os.path.dirname(daemon.socket_path), 0o755)
         self.open_as_many(daemon, 100)
-        wait_until(lambda: daemon.metrics()['sluice_connections_refused_total{reason="cap"}'] >= 90,
+        wait_until(lambda: daemon.metrics()['sluice_connections_refused_total{reason="cap",uid="root"}'] >= 90,
                    30, "the others to be refused")
         self.assertEqual(daemon.metrics()["sluice_connections"], 10)
         subprocess.run(["python3", "-c", "import socket, sys\n"

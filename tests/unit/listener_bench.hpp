@@ -40,6 +40,12 @@ struct ListenerReports final : ingest::ListenerReporter {
   std::vector<int> accept_errors;
 };
 
+inline std::uint64_t sum(const ingest::CountOfUids& counts) {
+  std::uint64_t all = 0;
+  for (const ingest::Count& count : counts) all += count;
+  return all;
+}
+
 class Producer final {
  public:
   explicit Producer(int fd) : fd_(fd) {}
