@@ -935,7 +935,7 @@ void DiskSpool::recovered_keys(std::int64_t since_us, std::uint64_t keys_max,
     Side side{file.name, {}, &file.unwritten_keys};
     for (const auto& [written_us, keys] : file.unwritten_keys) {
       side.groups.push_back(
-          {written_us, side.groups.size(), static_cast<std::uint32_t>(keys.size())});
+          {written_us, side.groups.size(), static_cast<std::uint32_t>(keys.size()), 0});
     }
     add(std::move(side));
   }

@@ -49,6 +49,24 @@ std::error_code replace_keys_file(Disk& disk, std::uint64_t ordinal, const Uuid&
   return error;
 }
 
+bool cut_keys_file(Disk& disk, const std::string& name, const Uuid& segment,
+                   const KeyGroups& groups) {
+  const auto reader = KeysReader::open(disk, name);
+  if (!reader || reader->segment() != segment) return false;
+  std::uint64_t end = 0;
+  bool cut = false;
+  std::size_t at = 0;
+  for (const KeysGroup& group : reader->groups(cut)) {
+    const auto keys = reader->keys(group);
+    if (!keys || at == groups.size() || !is_same({group.written_us, *keys}, groups[at++])) break;
+    end = group.end_offset;
+  }
+  if (end == 0) return false;
+  auto opened = disk.open(name, OpenMode::read_write);
+  auto* const file = std::get_if<std::unique_ptr<DiskFile>>(&opened);
+  return file != nullptr && !(*file)->truncate(end) && !(*file)->sync();
+}
+
 void FoundKeys::add_block(const ScannedBlock& block) {
   std::vector<StoredKey> keys;
   collect_keys(block.records(), keys);

@@ -27,6 +27,11 @@ using KeyGroups = std::vector<std::pair<std::int64_t, std::vector<StoredKey>>>;
 [[nodiscard]] std::error_code replace_keys_file(Disk& disk, std::uint64_t ordinal,
                                                 const Uuid& segment, const KeyGroups& groups);
 
+// Cuts the side file down to the groups at its beginning that are the first ones of these, durably;
+// needs no room on the disk. False: it has none of them, or the disk fails.
+[[nodiscard]] bool cut_keys_file(Disk& disk, const std::string& name, const Uuid& segment,
+                                 const KeyGroups& groups);
+
 // Value. Blocks and gaps are added in the order in which they stand in the segment.
 class FoundKeys final {
  public:

@@ -113,7 +113,7 @@ std::vector<KeysGroup> KeysReader::groups(bool& cut) {
     std::memcpy(&header, bytes.data(), sizeof header);
     const std::uint64_t end = at + sizeof header + std::uint64_t{header.count} * sizeof(StoredKey);
     if (header.count == 0 || end > bytes_) break;
-    groups.push_back({header.written_us, at, header.count});
+    groups.push_back({header.written_us, at, header.count, end});
     at = end;
   }
   cut = at != bytes_;

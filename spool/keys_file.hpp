@@ -51,6 +51,7 @@ struct KeysGroup {
   std::int64_t written_us = 0;  // since the Unix epoch
   std::uint64_t offset = 0;     // of the group
   std::uint32_t count = 0;
+  std::uint64_t end_offset = 0;
 };
 
 // Reads what is whole of a side file. Thread: one.

@@ -451,7 +451,8 @@ class Recovery {
     const std::error_code error = groups.empty()
                                       ? std::error_code()
                                       : replace_keys_file(disk_, header.ordinal, header.id, groups);
-    if (groups.empty() || error) take_away(name);
+    if (groups.empty() || (error && !cut_keys_file(disk_, name, header.id, groups)))
+      take_away(name);
     // Before a head says where the segment ends: from then on it is not read for its keys.
     const std::error_code unsynced = disk_.sync_directory("");
     if (groups.empty() || (!error && !unsynced)) return;

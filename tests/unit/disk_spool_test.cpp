@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "spool/keys_file.hpp"
 #include "spool/segment_format.hpp"
 #include "tests/support/fake_disk.hpp"
 #include "tests/unit/event_fixture.hpp"
@@ -933,6 +934,33 @@ TEST_CASE("disk spool: keys are remembered of a start that finds no room for the
   CHECK(f.kill_and_find_keys() == upto(5));
   CHECK(f.reporter.keys_unwrites == 1);
   CHECK(f.kill_and_find_keys() == upto(5));
+}
+
+TEST_CASE("disk spool: a side file that finds no room is cut down to the segment's own keys") {
+  // Of a segment of five blocks, as many are there again after a crash; the side file has all keys.
+  const std::size_t kept = GENERATE(0, 1, 4, 5);
+  Fixture f;
+  std::vector<std::vector<std::byte>> contents;
+  for (std::uint64_t n = 0; n < 5; ++n) {
+    contents.push_back(segment_files(f.disk).empty() ? std::vector<std::byte>()
+                                                     : f.disk.content(segment_files(f.disk)[0]));
+    append_block(*f.spool, 0, keyed_chunk(f.budget, n), f.now);
+    f.now.unix_us += 1'000;
+  }
+  const std::string log = segment_files(f.disk)[0];
+  contents.push_back(f.disk.content(log));
+  if (kept == 0) contents[0].assign(contents[1].begin(), contents[1].begin() + 128 + 64);
+  f.spool.reset();
+  f.disk.set_content(log, contents[kept]);
+  f.disk.fault = [&](Call call, const std::string& name) {
+    return call == Call::open && name.ends_with(".tmp") ? kEnospc : std::error_code{};
+  };
+  CHECK(f.kill_and_find_keys() == upto(kept));
+  const auto named = parse_segment_name(log, ".log");
+  const auto reader = KeysReader::open(f.disk, segment_name(named->ordinal, named->id, ".keys"));
+  bool cut = false;
+  CHECK((reader ? reader->groups(cut).size() : 0) == kept);
+  CHECK_FALSE(cut);
 }
 
 TEST_CASE("disk spool: a segment stays until its side file has all its keys") {
