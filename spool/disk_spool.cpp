@@ -407,6 +407,9 @@ std::vector<SegmentRef> DiskSpool::Parts::refs_for(LaneIndex lane) const {
       ref.synced_bytes = writing.writer->synced_bytes();
     }
     if (file.keys_incomplete) {
+      // It is to be read whole for its keys, and yet no further than it counts: what follows there
+      // may be in another segment, whose header says so and may be lost.
+      if (segment.closed) refs.push_back({segment.id, key.ordinal, 0, segment.end_index, true});
       ref.closed = false;
       if (segment.closed) ref.synced_bytes = std::min(ref.synced_bytes, file.durable_bytes);
     }
