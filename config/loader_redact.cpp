@@ -34,6 +34,18 @@ bool takes_key(std::string_view field) {
          field == "/*";
 }
 
+// Whether a `*` stands where it would be an ordinary character: in a name, or beside others between
+// the slashes of a JSON pointer.
+bool has_star_among_others(std::string_view field) {
+  for (std::size_t at = field.find('*'); at != std::string_view::npos;
+       at = field.find('*', at + 1)) {
+    const bool begins = at != 0 && field[at - 1] == '/' && field.front() == '/';
+    const bool ends = at + 1 == field.size() || field[at + 1] == '/';
+    if (!begins || !ends) return true;
+  }
+  return false;
+}
+
 // One [[redact]], key by key.
 class RedactReader final {
  public:
@@ -101,10 +113,10 @@ class RedactReader final {
       if (text.empty()) note_(field.source(), "redact.fields has an empty field");
       if (text.starts_with('/') && !is_json_pointer(text))
         note_(field.source(), "\"" + text + "\" is no JSON pointer: write ~ as ~0");
-      if (!text.starts_with('/') && text.find('*') != std::string::npos)
+      if (has_star_among_others(text))
         note_(field.source(), "\"" + text +
-                                  "\" is a name, in which a * means nothing: it stands for "
-                                  "any member in a JSON pointer, such as \"/data/*\"");
+                                  "\" has a * that is not a whole part: it stands for any " +
+                                  "member in a JSON pointer, such as \"/data/*\"");
     }
   }
 

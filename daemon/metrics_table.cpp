@@ -99,7 +99,8 @@ const std::array<MetricInfo, kMetricCount> kMetrics = {{
     {Metric::spool_segments_poisoned, "sluice_spool_segments_poisoned_total", counter, "", "",
      "Segments whose write or sync failed; another goes on where each ends."},
     {Metric::spool_keys_unwritten, "sluice_spool_keys_unwritten_total", counter, "", "",
-     "Side files that could not be written: their segments stay until they are."},
+     "Side files that could not be written: their segments stay until they are, or the window has "
+     "passed."},
     {Metric::spool_keys_lost, "sluice_spool_keys_lost_total", counter, "", "",
      "Side files that could not be read: the dedupe window is shorter."},
     {Metric::spool_sync_duration, "sluice_spool_sync_duration_seconds", histogram, "seconds", "",

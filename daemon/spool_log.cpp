@@ -86,7 +86,7 @@ void SpoolLog::keys_unwritten(const std::string& name, std::string_view reason) 
   next_.keys_unwritten(name, reason);
   log_.repeated("keys unwritten", LogLevel::warning,
                 "dedupe keys could not be written to their file: the segment that has them stays "
-                "until they are",
+                "until they are, or the window has passed",
                 {{"file", name}, {"reason", reason}});
 }
 

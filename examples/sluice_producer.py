@@ -88,7 +88,8 @@ class SluiceProducer:
     def flush(self, timeout=10.0):
         """Waits until the daemon is done with every event. False if that took longer."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._bytes == 0, timeout)
+            self._changed.wait_for(lambda: self._bytes == 0 or self._abandoned, timeout)
+            return self._bytes == 0
 
     def close(self, timeout=10.0):
         """As flush(), then ends. False: so many seconds were not enough; what is left is given up, though
@@ -231,6 +232,8 @@ class SluiceProducer:
 
     def _handle_ack(self, line):
         with self._changed:
+            if self._abandoned:
+                return  # close() has counted what is left
             while self._acked_line < line and self._unacked:
                 text = self._unacked.popleft()
                 self._bytes -= len(text)
@@ -241,7 +244,7 @@ class SluiceProducer:
     def _handle_nack(self, line, code):
         with self._changed:
             at = line - self._acked_line - 1
-            if not 0 <= at < len(self._unacked) or self._unacked[at] == _NO_EVENT:
+            if self._abandoned or not 0 <= at < len(self._unacked) or self._unacked[at] == _NO_EVENT:
                 return
             text = self._unacked[at]
             self._unacked[at] = _NO_EVENT  # if it is sent again, it only keeps its number
@@ -267,7 +270,7 @@ class SluiceHandler(logging.Handler):
 
     def __init__(self, path, name, level=logging.NOTSET, *, close_timeout=5.0, **options):
         super().__init__(level)
-        self._name = name
+        self._source = name
         self._close_timeout = close_timeout
         self.producer = SluiceProducer(path, name, **options)
 
@@ -283,7 +286,7 @@ class SluiceHandler(logging.Handler):
 
     def event_of(self, record):
         when = datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc)
-        event = {"type": "log", "time": when.isoformat(), "source": self._name,
+        event = {"type": "log", "time": when.isoformat(), "source": self._source,
                  "level": record.levelname, "logger": record.name, "message": record.getMessage()}
         if record.exc_info:
             event["exception"] = logging.Formatter().formatException(record.exc_info)
@@ -297,7 +300,7 @@ class SluiceHandler(logging.Handler):
     def _as_json(value):
         try:
             return json.loads(json.dumps(value, default=str, allow_nan=False))
-        except (TypeError, ValueError):  # NaN, a key that is no text, a circle
+        except (TypeError, ValueError, RecursionError):  # NaN, a key that is no text, a circle
             return repr(value)
 
     def close(self):

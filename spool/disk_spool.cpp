@@ -28,7 +28,7 @@ constexpr std::int64_t kTendMs = 200;
 constexpr std::uint64_t kGroupBytes = 1u << 20;
 constexpr std::uint64_t kReserveBytesMin = 64 * 1024;
 constexpr std::int64_t kReserveRetryMs = 10'000;
-constexpr std::int64_t kKeysRetryMs = 1'000;
+constexpr std::int64_t kKeysRetryMs = 5'000;
 // A lane that is behind the others by more events than this, and twice as far, gets no more.
 constexpr std::uint64_t kLaneLeadMax = 20'000;
 
@@ -74,7 +74,8 @@ struct DiskSpool::Parts {
     // Its side file lacks keys. No other file says where it ends, so that the next start reads it
     // whole; and it stays until the side file is written anew.
     bool keys_incomplete = false;
-    KeyGroups unwritten_keys;         // of one of an earlier run: all of them
+    KeyGroups unwritten_keys;  // of one of an earlier run: all of them
+    std::int64_t keys_retry_ms = 0;
     std::optional<SegmentRef> told;   // of one that could not be read: where it ends
     std::uint64_t durable_bytes = 0;  // of a closed one: known to be on the medium
     // It may go when so many heads were written: the producers' numbers in it are then in a later
@@ -194,7 +195,6 @@ struct DiskSpool::Parts {
   std::vector<std::string> unnamed;
   std::uint64_t reserve_kept = 0;  // bytes of RESERVE
   std::int64_t reserve_retry_ms = 0;
-  std::int64_t keys_retry_ms = 0;
   std::vector<StoredKey> keys_scratch;
   std::vector<Bytes> pieces_scratch;
 
@@ -517,8 +517,9 @@ void DiskSpool::Parts::secure_keys(LaneIndex lane) {
   if (!open_here.keys) return;
   if (open_here.keys->sync() || disk.sync_directory("")) {
     File& file = files.at(open_here.file);
-    file.keys_incomplete = true;
-    reporter.keys_unwritten(file.name, "its side file could not be synced");
+    if (!std::exchange(file.keys_incomplete, true)) {
+      reporter.keys_unwritten(file.name, "its side file could not be synced");
+    }
   }
 }
 
@@ -612,33 +613,38 @@ void DiskSpool::Parts::write_keys(LaneIndex lane, const SpoolTime& now) {
   bytes += file.keys_bytes - before;
 }
 
-// Writes anew the side files that lack keys.
+// Writes anew a side file that lacks keys: one at a time, as it may take a while.
 void DiskSpool::Parts::complete_keys(const SpoolTime& now) {
-  if (now.steady_ms < keys_retry_ms) return;
-  keys_retry_ms = now.steady_ms + kKeysRetryMs;
   for (const auto& each : lanes) {
     for (const LaneSegment& segment : each->segments()) {
       const FileKey key{segment.ordinal, segment.id};
       const auto file = files.find(key);
-      if (file == files.end() || !file->second.keys_incomplete || !segment.closed) continue;
-      if (full) give_reserve();
-      if (!complete_keys_of(key, file->second, segment.end_bytes)) return;
+      if (file == files.end() || !segment.closed || !file->second.keys_incomplete ||
+          now.steady_ms < file->second.keys_retry_ms) {
+        continue;
+      }
+      if (full_reason == kFullDisk) give_reserve();
+      if (complete_keys_of(key, file->second, segment.end_bytes)) return;
+      file->second.keys_retry_ms = now.steady_ms + kKeysRetryMs;
+      return;
     }
   }
 }
 
 // False: the disk does not take them, or the segment cannot be read.
 bool DiskSpool::Parts::complete_keys_of(const FileKey& key, File& file, std::uint64_t end_bytes) {
-  KeyGroups groups = file.unwritten_keys;
-  if (groups.empty()) {
-    auto read = read_segment_keys(disk, key.ordinal, key.id, end_bytes);
-    if (std::holds_alternative<std::error_code>(read)) return false;
-    groups = std::move(std::get<0>(read));
+  KeyGroups read;
+  if (file.unwritten_keys.empty()) {
+    auto found = read_segment_keys(disk, key.ordinal, key.id, end_bytes);
+    if (std::holds_alternative<std::error_code>(found)) return false;
+    read = std::move(std::get<0>(found));
   }
-  if (replace_keys_file(disk, key.ordinal, key.id, groups) || disk.sync_directory("")) return false;
+  const KeyGroups& groups = file.unwritten_keys.empty() ? read : file.unwritten_keys;
+  if (replace_keys_file(disk, key.ordinal, key.id, groups)) return false;
   const std::uint64_t before = file.keys_bytes;
   file.keys_bytes = bytes_of_file(disk, segment_name(key.ordinal, key.id, ".keys"));
   bytes += file.keys_bytes - before;
+  if (disk.sync_directory("")) return false;
   if (!groups.empty()) file.newest_key_us = groups.back().first;
   file.unwritten_keys.clear();
   file.keys_incomplete = false;

@@ -113,8 +113,10 @@ class Recovery {
     if (result_.knows_all) write_found_keys();
     report_missing();
     if (!result_.hash_seed && !result_.segments.empty()) {
-      reporter_.keys_lost(result_.segments.back().name,
-                          "its header is damaged, and no other has the seed of their hashes");
+      reporter_.keys_lost(
+          result_.segments.back().name,
+          "its header is damaged, and no other has the seed of the hashes: neither keys nor "
+          "named producers' numbers of earlier runs are known");
     }
     return std::move(result_);
   }

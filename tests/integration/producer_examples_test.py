@@ -176,7 +176,15 @@ class Python(FakeServerCase):
         begun = time.monotonic()
         handler.close()
         self.assertLess(time.monotonic() - begun, 0.2 + 0.4 * SLOWNESS)
+        handler.close()  # as logging does at the end of the program
+        self.assertLess(time.monotonic() - begun, 0.2 + 0.4 * SLOWNESS)
         self.assertEqual(handler.dropped, 1)
+
+    def test_a_handler_s_own_name_is_not_the_events_source(self):
+        handler = SluiceHandler(self.socket_path, "planner", close_timeout=0)
+        handler.name = "the_configurations_key"
+        self.assertEqual(handler.event_of(logging.makeLogRecord({}))["source"], "planner")
+        handler.close()
 
     def test_what_is_no_json_is_the_callers_error(self):
         producer = self.producer()

@@ -56,10 +56,13 @@ TEST_CASE("redact settings: what is wrong is told with its line") {
         "sluice.toml:2: redact.fields must be a list such as [\"password\", \"/data/token\"]");
   CHECK(problem_of("[[redact]]\nfields = [\"/a~b\"]\n") ==
         "sluice.toml:2: \"/a~b\" is no JSON pointer: write ~ as ~0");
-  CHECK(
-      problem_of("[[redact]]\nfields = [\"pass*\"]\n") ==
-      "sluice.toml:2: \"pass*\" is a name, in which a * means nothing: it stands for any member in "
-      "a JSON pointer, such as \"/data/*\"");
+  for (const std::string field : {"pass*", "*", "/data/tok*", "/*/*s", "x/*"}) {
+    CHECK(problem_of("[[redact]]\nfields = [\"" + field + "\"]\n") ==
+          "sluice.toml:2: \"" + field +
+              "\" has a * that is not a whole part: it stands for any "
+              "member in a JSON pointer, such as \"/data/*\"");
+  }
+  CHECK(problem_of("[[redact]]\nfields = [\"/data/*/*\", \"/headers/*\"]\n") == "none");
   CHECK(problem_of(rule_with("match = \"*.login\"")) ==
         "sluice.toml:2: redact.match has a * that is not its end");
   CHECK(problem_of(rule_with("acton = \"hash\"")) ==
