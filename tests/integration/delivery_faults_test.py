@@ -41,7 +41,8 @@ class Cuts(FaultTest):
             self.strike_with(CutBeforeCommit(nth))
             self.strike_with(CutAfterCommit(nth))
         self.proxy.fault = None
-        self.assertGreaterEqual(self.daemon.metrics()["sluice_commits_unknown_total"], 10)
+        wait_until(lambda: self.daemon.metrics()["sluice_commits_unknown_total"] >= 10, 30,
+                   "each cut to be seen")
         self.settle(self.daemon)
 
     def test_a_commit_that_was_answered_by_rollback(self):

@@ -179,11 +179,12 @@ class RedeliveryByMerging(RedeliveryTest):
     """The key alone would keep a second row out, so what is counted is what was ever added."""
 
     def make_children(self):
-        self.query("CREATE TABLE children (n bigint PRIMARY KEY, parent bigint)")
-        self.query("CREATE TABLE added (n bigint)")
-        self.query("CREATE FUNCTION note_added() RETURNS trigger LANGUAGE plpgsql AS"
-                   " $$ BEGIN INSERT INTO added VALUES (new.n); RETURN NULL; END $$")
-        self.query("CREATE TRIGGER note_added AFTER INSERT ON children"
+        # In one transaction: a daemon that waits for the table adds no row before the trigger is there.
+        self.query("CREATE TABLE children (n bigint PRIMARY KEY, parent bigint);"
+                   " CREATE TABLE added (n bigint);"
+                   " CREATE FUNCTION note_added() RETURNS trigger LANGUAGE plpgsql AS"
+                   " $$ BEGIN INSERT INTO added VALUES (new.n); RETURN NULL; END $$;"
+                   " CREATE TRIGGER note_added AFTER INSERT ON children"
                    " FOR EACH ROW EXECUTE FUNCTION note_added()")
 
     def retry(self, daemon):
